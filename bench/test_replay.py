@@ -1,0 +1,9 @@
+"""Does today's parser and matcher still give every recorded completion the verdict it had?"""
+
+import pytest
+
+
+@pytest.mark.replay
+def test_replay(recorded_arm, bench, run_snapshot):
+    """A change of scoring shows here item by item; `--snapshot-update` records an intended one."""
+    assert bench.replayed(recorded_arm) == run_snapshot

@@ -1,0 +1,33 @@
+"""Ranges are read strictly, and a number outside one explains itself."""
+
+import pytest
+
+from fixtures.expected import ExpectedError, Range, load_expected
+from fixtures.metrics import Accuracy
+
+RANGE = Range(0.46, 0.56, 312, (0, 1, 2), "seeds 0-2")
+
+
+def test_the_projects_own_ranges_can_be_read():
+    assert isinstance(load_expected(), dict)
+
+
+def test_only_an_accuracy_over_the_same_items_can_be_inside():
+    assert Accuracy(160, 312) in RANGE
+    assert Accuracy(129, 312) not in RANGE
+    assert Accuracy(16, 31) not in RANGE
+    assert 0.5 not in RANGE
+
+
+def test_the_explanation_has_the_number_its_n_and_what_to_do():
+    text = "\n".join(RANGE.explain(Accuracy(129, 312), "test_x[sft]"))
+    assert "41.3% (129/312)" in text
+    assert "[0.46, 0.56]" in text
+    assert "edit test_x[sft] in bench/expected.toml" in text
+
+
+def test_all_bad_entries_are_reported_at_once(tmp_path):
+    path = tmp_path / "expected.toml"
+    path.write_text('["m"."a"]\nlow = 0.1\n["m"."b"]\nlow = 0.9\nhigh = 0.1\nn = 5\nseeds = [0]\nwhy = ""\n')
+    with pytest.raises(ExpectedError, match=r"m a: needs low, high.*m b: needs 0 <= low <= high"):
+        load_expected(path)

@@ -1,0 +1,63 @@
+"""The ledger and the completion cache: nothing is lost, nothing is counted twice."""
+
+import json
+
+import pytest
+
+from fixtures import results
+from fixtures.arms import Arm, Completion
+from fixtures.match import Verdict
+
+ARM = Arm("sft", "all_patterns", 1)
+
+
+def completion(i, text="[]"):
+    return Completion(f"item_{i}", f"hash_{i}", text, 3, "stop")
+
+
+def test_completions_survive_the_disk(tmp_path):
+    path = tmp_path / "a" / "c.jsonl"
+    made = [completion(0), completion(1, 'lone \ud800, NUL \0, line\u2028end\n"é"')]
+    results.append_completions(path, made[:1])
+    results.append_completions(path, made[1:])
+    assert results.read_completions(path) == made
+
+
+def test_a_line_cut_short_is_left_out_and_written_again(tmp_path):
+    path = tmp_path / "c.jsonl"
+    results.append_completions(path, [completion(0), completion(1)])
+    path.write_bytes(path.read_bytes()[:-9])
+    assert results.read_completions(path) == [completion(0)]
+    results.append_completions(path, [completion(1)])
+    assert results.read_completions(path) == [completion(0), completion(1)]
+
+
+def test_a_foreign_line_is_an_error_that_names_the_file(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"id": 1}\n')
+    with pytest.raises(results.RecordingError, match=r"c\.jsonl.*Restore"):
+        results.read_completions(path)
+
+
+def test_a_recorded_arm_is_replayed(tmp_path):
+    verdicts = {"item_0": Verdict("ok"), "item_1": Verdict("parse_error", "not JSON")}
+    answers = {f"item_{i}": completion(i) for i in range(2)}
+    results.record_arm(tmp_path, ARM, {"item_0": answers["item_0"]}, verdicts, {"seed": 1})
+    results.record_arm(tmp_path, ARM, {"item_1": answers["item_1"]}, verdicts, {"seed": 1})
+    recorded = results.RecordedArms(tmp_path)
+    assert recorded.arm_ids() == [ARM.id]
+    assert recorded.complete(ARM, ["item_1", "item_0"]) == answers
+    rows = [json.loads(line) for line in (tmp_path / f"{ARM.id}.jsonl").read_text().splitlines()]
+    assert [row["reason"] for row in rows] == ["ok", "parse_error"]
+    manifest = json.loads((tmp_path / "run.json").read_text())[ARM.id]
+    assert manifest["training"] == {"seed": 1}
+    assert {"commit", "versions", "machine", "at"} <= manifest["provenance"].keys()
+
+
+def test_missing_recordings_say_how_to_make_them(tmp_path):
+    results.record_arm(tmp_path, ARM, {"item_0": completion(0)}, {"item_0": Verdict("ok")}, {})
+    recorded = results.RecordedArms(tmp_path)
+    with pytest.raises(results.RecordingError, match=r"lacks 1 of 2 items.*--record"):
+        recorded.complete(ARM, ["item_0", "item_9"])
+    with pytest.raises(results.RecordingError, match=r"nothing is recorded for base.*sft-all_patterns-s1"):
+        recorded.complete(Arm("base"), ["item_0"])

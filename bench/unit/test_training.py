@@ -1,0 +1,194 @@
+"""Conformance of the training loop and the SFT loss, on a tiny random model."""
+
+import math
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlx.utils import tree_flatten
+
+from fixtures import train
+from fixtures.arms import Hyper
+from fixtures.methods import sft
+from fixtures.models import hidden_states, project
+from fixtures.prompts import Prompt
+
+HYPER = Hyper(rank=2, alpha=4, lr=1e-2, final_lr=1e-3, warmup_steps=1, epochs=2, batch_size=2)
+
+
+def rows(count=5, seed=0):
+    rng = np.random.default_rng(seed)
+    made = []
+    for i in range(count):
+        tokens = rng.integers(2, 64, 6 + 9 * i).tolist()
+        made.append(Prompt(str(i), tuple(tokens[:4]), (*tokens[4:], 1)))
+    return made
+
+
+def log_probabilities(module, row):
+    """Straight from the logits of the whole sequence: (N,) nats."""
+    tokens = row.tokens + row.completion
+    logits = module(mx.array([tokens[:-1]]))[0]
+    chosen = nn.log_softmax(logits, axis=-1)[mx.arange(len(tokens) - 1), mx.array(tokens[1:])]
+    return chosen[len(row.tokens) - 1 :]
+
+
+def flat_gradient(module, batch):
+    _, gradient = nn.value_and_grad(module, lambda b: sft.loss(module, b))(batch)
+    return mx.concatenate([value.reshape(-1) for _, value in tree_flatten(gradient)])
+
+
+def test_loss_is_the_sum_of_the_completions_steps(module):
+    row = rows()[3]
+    expected = -log_probabilities(module, row).sum().item()
+    assert sft.loss(module, train.collate([row])).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_loss_of_a_uniform_model_is_log_vocabulary(module):
+    module.model.embed_tokens.weight = mx.zeros_like(module.model.embed_tokens.weight)
+    row = rows()[2]
+    expected = len(row.completion) * math.log(64)
+    assert sft.loss(module, train.collate([row])).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_rows_padded_together_lose_as_much_as_alone(module):
+    together = sft.loss(module, train.collate(rows())).item()
+    alone = sum(sft.loss(module, train.collate([row])).item() for row in rows())
+    assert together == pytest.approx(alone, rel=1e-5)
+
+
+def test_padding_and_prompt_targets_have_no_gradient(module):
+    train.attach(module, HYPER, seed=1)
+    batch = train.collate(rows()[:2])
+    noise = mx.array(np.where(np.array(batch.tokens) == 0, 7, np.array(batch.tokens)))
+    changed = batch._replace(tokens=noise)  # pad tokens are 0, which no row holds
+    assert not mx.array_equal(noise, batch.tokens)
+    assert mx.allclose(flat_gradient(module, batch), flat_gradient(module, changed), rtol=0, atol=1e-6)
+    logits_gradient = mx.grad(lambda logits: _loss_from_logits(logits, batch))(project(module, hidden_states(module, batch.tokens)))
+    touched = np.flatnonzero(np.abs(np.array(logits_gradient)).reshape(-1, 64).sum(axis=1))
+    assert touched.tolist() == sorted(batch.positions.tolist())
+
+
+def _loss_from_logits(logits, batch):
+    chosen = logits.reshape(-1, logits.shape[-1])[batch.positions]
+    return nn.losses.cross_entropy(chosen, batch.targets, reduction="sum")
+
+
+def test_targets_follow_their_positions():
+    batch = train.collate(rows())
+    flat = np.array(batch.tokens).reshape(-1)
+    last = {row.completion[-1] for row in rows()}
+    for position, target in zip(batch.positions.tolist(), batch.targets.tolist(), strict=True):
+        assert flat[position + 1 : position + 2].tolist() in ([target], [0], []) or target in last
+    assert batch.targets.size == sum(len(row.completion) for row in rows())
+
+
+def test_a_fresh_adapter_changes_nothing(module):
+    tokens = mx.array([rows()[4].tokens])
+    before = module(tokens)
+    train.attach(module, HYPER, seed=3)
+    assert mx.array_equal(module(tokens), before)
+    train.detach(module)
+    assert mx.array_equal(module(tokens), before)
+
+
+def test_training_lowers_the_loss_and_touches_only_the_adapter(module, tmp_path):
+    base = {name: np.array(value) for name, value in tree_flatten(module.parameters())}
+    losses = []
+    train.train(module, sft.loss, rows(), HYPER, 0, tmp_path / "c", lambda step: losses.append(step.loss))
+    assert np.mean(losses[-2:]) < np.mean(losses[:2])
+    train.detach(module)
+    for name, value in tree_flatten(module.parameters()):
+        assert np.array_equal(np.array(value), base[name])
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(mx.array_equal(a[name], b[name]) for name in a)
+
+
+def trained(module, folder, seed=0):
+    return {k: mx.array(v) for k, v in train.train(module, sft.loss, rows(), HYPER, seed, folder).items()}
+
+
+def test_same_seed_same_bytes_and_another_seed_differs(module, tmp_path):
+    first, again = trained(module, tmp_path / "a"), trained(module, tmp_path / "b")
+    assert same(first, again)
+    assert not same(first, trained(module, tmp_path / "c", seed=1))
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_an_interrupted_training_resumes_to_the_same_bytes(module, tmp_path, monkeypatch, stop_at):
+    straight = trained(module, tmp_path / "a")
+    monkeypatch.setattr(train, "CHECKPOINT_EVERY_S", 0.0)
+
+    def interrupt(step):
+        if step.step == stop_at + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.train(module, sft.loss, rows(), HYPER, 0, tmp_path / "b", interrupt)
+    steps = []
+    resumed = train.train(module, sft.loss, rows(), HYPER, 0, tmp_path / "b", steps.append)
+    assert steps[0].step == stop_at + 1
+    assert same(straight, resumed)
+
+
+def test_micro_batches_do_not_change_the_step(module, monkeypatch):
+    def updated(limit):
+        monkeypatch.setattr(train, "MICRO_BATCH_TOKENS", limit)
+        train.attach(module, HYPER, seed=2)
+        optimizer = optim.SGD(learning_rate=0.1)
+        loss = train._step(module, sft.loss, optimizer, rows(), HYPER)
+        return loss, train.adapter_weights(module)
+
+    (whole, a), (parts, b) = updated(100_000), updated(1)
+    assert whole == pytest.approx(parts, rel=1e-5)
+    for name in a:
+        assert mx.allclose(a[name], b[name], rtol=1e-4, atol=1e-6)
+
+
+@given(st.integers(1, 40), st.integers(1, 7), st.integers(1, 3), st.integers(0, 5))
+def test_every_epoch_visits_every_row_once(n, batch_size, epochs, seed):
+    hyper = Hyper(batch_size=batch_size, epochs=epochs)
+    order = train.batch_order(n, hyper, seed)
+    assert len(order) == epochs * math.ceil(n / batch_size)
+    for epoch in range(epochs):
+        part = order[epoch * len(order) // epochs : (epoch + 1) * len(order) // epochs]
+        assert sorted(i for batch in part for i in batch) == list(range(n))
+    assert max(map(len, order)) <= batch_size
+
+
+def test_learning_rate_warms_up_and_decays():
+    hyper = Hyper(lr=1.0, final_lr=0.1, warmup_steps=4)
+    rates = [train.learning_rate(step, 20, hyper) for step in range(20)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[-1] == pytest.approx(0.1)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_divergence_stops_with_advice(module, tmp_path):
+    def broken(model, batch):
+        return sft.loss(model, batch) * math.nan
+
+    with pytest.raises(train.TrainingError, match=r"diverged at step 1.*Lower `lr`"):
+        train.train(module, broken, rows(), HYPER, 0, tmp_path / "c")
+
+
+def test_a_saved_adapter_gives_the_same_logits_fused_and_not(module, tmp_path):
+    train.train(module, sft.loss, rows(), HYPER, 0, tmp_path / "c")
+    train.save_adapter(module, HYPER, tmp_path)
+    tokens = mx.array([rows()[4].tokens])
+    expected = module(tokens)
+    train.detach(module)
+    base = module(tokens)
+    train.load_adapter(module, HYPER, tmp_path)
+    assert mx.array_equal(module(tokens), expected)
+    train.fuse(module)
+    assert mx.allclose(module(tokens), expected, atol=1e-5)
+    assert not mx.allclose(module(tokens), base, atol=1e-3)
+    train.detach(module)
+    assert mx.array_equal(module(tokens), base)

@@ -1,0 +1,23 @@
+"""pytest finds callbench here; options and fixtures live in fixtures/pipeline.py."""
+
+import os
+
+from hypothesis import HealthCheck, Verbosity, settings
+
+pytest_plugins = ["fixtures.pipeline"]
+
+# Every field is explicit: a profile would otherwise inherit Hypothesis' own CI defaults.
+SLOW_START = [HealthCheck.too_slow]
+settings.register_profile(
+    "dev", max_examples=100, deadline=None, derandomize=False, print_blob=True,
+    suppress_health_check=SLOW_START, verbosity=Verbosity.normal,
+)  # fmt: skip
+settings.register_profile(
+    "ci", max_examples=200, deadline=None, derandomize=True, print_blob=True, database=None,
+    suppress_health_check=SLOW_START, verbosity=Verbosity.normal,
+)  # fmt: skip
+settings.register_profile(
+    "deep", max_examples=5000, deadline=None, derandomize=False, print_blob=True,
+    suppress_health_check=SLOW_START, verbosity=Verbosity.normal,
+)  # fmt: skip
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
