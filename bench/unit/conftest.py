@@ -51,4 +51,6 @@ def example():
         },
     }
     question = ({"role": "user", "content": "How large is it?"},)
-    return Example("simple_python_0", "simple", question, (tool,), (Answer("area.of", {"width": [2.5], "unit": ["cm", ""]}),))
+    return Example(
+        "simple_python_0", "simple", question, (tool,), (Answer("area.of", {"width": [2.5], "unit": ["cm", ""]}),)
+    )

@@ -9,7 +9,7 @@ from fixtures import kernels
 
 
 def close(a, b, tolerance=1e-5):
-    return mx.abs(a - b).max().item() <= tolerance * (mx.abs(b).max().item() + 0.01)
+    return mx.abs(a - b).max().item() <= tolerance * (mx.abs(b).max().item() + 1)
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +36,10 @@ def test_swiglu_and_its_gradients():
     assert all(map(close, fast[1], stock[1]))
 
 
-@pytest.mark.parametrize("t", [1, 5, 128, 300])
-@pytest.mark.parametrize("mask", ["causal", None, "padded"])
+@pytest.mark.parametrize(
+    ("t", "mask"), [(1, None), *((t, mask) for t in (1, 5, 128, 300) for mask in ("causal", "padded"))]
+)
 def test_attention_and_its_gradients(t, mask):
-    if mask is None and t > 1:
-        pytest.skip("needs one query: decoders mask the future otherwise")
     q, k, v = mx.random.normal((2, 6, t, 8)), mx.random.normal((2, 3, t, 8)), mx.random.normal((2, 3, t, 8))
     weight = mx.random.normal(q.shape)
     if mask == "padded":

@@ -68,7 +68,9 @@ def test_padding_and_prompt_targets_have_no_gradient(module):
     changed = batch._replace(tokens=noise)  # pad tokens are 0, which no row holds
     assert not mx.array_equal(noise, batch.tokens)
     assert mx.allclose(flat_gradient(module, batch), flat_gradient(module, changed), rtol=0, atol=1e-6)
-    logits_gradient = mx.grad(lambda logits: _loss_from_logits(logits, batch))(project(module, hidden_states(module, batch.tokens)))
+    logits_gradient = mx.grad(lambda logits: _loss_from_logits(logits, batch))(
+        project(module, hidden_states(module, batch.tokens))
+    )
     touched = np.flatnonzero(np.abs(np.array(logits_gradient)).reshape(-1, 64).sum(axis=1))
     assert touched.tolist() == sorted(batch.positions.tolist())
 

@@ -1,0 +1,55 @@
+# callbench: `make bench` and `make test` set everything up by themselves.
+#   make bench [K=generalization] [SCALE=default] [MLX=cpu|cuda13] [ARGS=...]
+PYTHON ?= python3
+MLX ?= cpu
+K ?= generalization
+SCALE ?= default
+ARGS ?=
+VENV ?= .venv
+BIN := $(VENV)/bin
+LOCK := $(if $(filter cuda13,$(MLX)),requirements-cuda13.lock,requirements.lock)
+STAMP := $(VENV)/.installed-$(MLX)
+
+.PHONY: bench test unit replay smoke check format lock setup clean
+
+bench: setup
+	$(BIN)/python -m pytest bench -k "$(K)" --scale $(SCALE) $(ARGS)
+
+test: check unit replay smoke
+
+unit: setup
+	$(BIN)/python -m pytest bench/unit $(ARGS)
+
+replay: setup
+	$(BIN)/python -m pytest bench --replay --ignore=bench/unit $(ARGS)
+
+smoke: setup
+	$(BIN)/python -m pytest bench --scale smoke --ignore=bench/unit $(ARGS)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+setup: $(STAMP)
+
+$(STAMP): $(LOCK)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "callbench needs Python 3.11 or newer, found $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement $(LOCK)
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+# Needs uv. A lock carries hashes and no index URL, so that any mirror serves it.
+lock:
+	uv pip compile pyproject.toml --group dev --extra cpu --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet --output-file requirements.lock
+	uv pip compile pyproject.toml --group dev --extra cuda13 --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet --output-file requirements-cuda13.lock
+
+# Keeps the cache of fetched assets, adapters and completions ($$CALLBENCH_CACHE).
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks report

@@ -1,0 +1,50 @@
+"""Is the real model loaded, prompted and decoded right? (needs the model, not an adapter)"""
+
+import pytest
+
+from fixtures.prompts import Prompt
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(scope="session")
+def model(bench):
+    """The scale's own model, without an adapter."""
+    return bench.live.base_model()
+
+
+def test_model_knows_the_capital_of_france(model):
+    """Wrong rope, tokenizer or dequantization turn this answer into noise."""
+    from fixtures import generate
+    from fixtures.arms import Decoding
+
+    conversation = [{"role": "user", "content": "What is the capital of France?"}]
+    text = model.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    tokens = tuple(model.tokenizer.encode(text, add_special_tokens=False))
+    ((answer,),) = generate.generate(model, [Prompt("france", tokens, ())], Decoding(max_new_tokens=20))
+    assert "Paris" in answer.text
+
+
+def test_model_is_shown_every_offered_tool(model, examples):
+    """SmolLM2's own chat template drops tools silently; ours may not."""
+    from fixtures.prompts import render_prompts
+
+    for prompt in render_prompts(list(examples.values()), model.tokenizer, model.end_of_turn):
+        text = model.tokenizer.decode(prompt.tokens)
+        assert all(f'"name":"{tool["name"]}"' in text for tool in examples[prompt.id].tools)
+        assert examples[prompt.id].question in text
+
+
+def test_model_answers_a_row_alike_alone_and_in_a_batch(model, bench):
+    """Left padding must not change a row's tokens: 20 prompts, alone and eight at a time."""
+    from fixtures import generate
+    from fixtures.arms import Decoding
+    from fixtures.prompts import render_prompts
+
+    ids = bench.partition.dev[::3][:20]
+    prompts = render_prompts([bench.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
+    batched = generate.generate(model, prompts, Decoding(24, batch_size=8))
+    together = {completion.id: completion for batch in batched for completion in batch}
+    for prompt in prompts:
+        ((alone,),) = generate.generate(model, [prompt], Decoding(24, batch_size=1))
+        assert alone == together[prompt.id]
