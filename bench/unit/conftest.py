@@ -1,5 +1,7 @@
 """Small stand-ins shared by the unit tests: a tiny model and a tokenizer of one token per character."""
 
+import json
+
 import pytest
 
 from fixtures.dataset import Answer, Example
@@ -54,3 +56,45 @@ def example():
     return Example(
         "simple_python_0", "simple", question, (tool,), (Answer("area.of", {"width": [2.5], "unit": ["cm", ""]}),)
     )
+
+
+CONFIG = {
+    "model_type": "qwen2", "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "vocab_size": 260,
+    "tie_word_embeddings": True, "rope_theta": 1e6, "max_position_embeddings": 4096, "eos_token_id": 257,
+}  # fmt: skip
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen(tmp_path_factory):
+    """A 4-bit Qwen2 of two layers with a byte-level tokenizer, as mlx_lm.convert would write it."""
+    import mlx.core as mx
+    import mlx.nn as nn
+    from mlx_lm.models import qwen2
+    from mlx_lm.utils import save_model
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
+    path = tmp_path_factory.mktemp("models") / "tiny-qwen2-4bit"
+    path.mkdir()
+    mx.random.seed(0)
+    module = qwen2.Model(qwen2.ModelArgs.from_dict(CONFIG))
+    nn.quantize(module, group_size=64, bits=4)
+    save_model(path, module)
+    quantization = {"group_size": 64, "bits": 4}
+    (path / "config.json").write_text(json.dumps(CONFIG | {"quantization": quantization}))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*alphabet, "<|im_start|>", "<|im_end|>"])}
+    fast = Tokenizer(BPE(vocabulary, []))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    fast.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=fast, eos_token="<|im_end|>")
+    wrapped.chat_template = TEMPLATE
+    wrapped.save_pretrained(path)
+    return path

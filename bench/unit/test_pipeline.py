@@ -1,0 +1,72 @@
+"""The pytest glue, seen from outside: which tests run when, and what a user reads."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fixtures import pipeline, results, summary
+from fixtures.expected import Range
+from fixtures.metrics import Accuracy
+
+
+def python(*arguments):
+    return subprocess.run([sys.executable, *arguments], cwd=results.ROOT, capture_output=True, text=True, check=False)
+
+
+def collected(*options):
+    run = python("-m", "pytest", "bench", "--ignore=bench/unit", "--collect-only", "-q", *options)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def test_replay_runs_the_experiments_but_nothing_that_needs_the_model():
+    listed = collected("--replay")
+    assert "test_generalization[sft-unseen_tools]" in listed
+    assert "test_model_" not in listed
+    assert "likelier" not in listed
+
+
+def test_without_replay_there_is_nothing_to_replay():
+    listed = collected()
+    assert "test_generalization[sft-unseen_tools]" in listed
+    assert "test_replay[" not in listed
+
+
+def test_the_documented_selections_select():
+    assert collected("-k", "sft and unseen_tools").count("::") == 1
+    assert collected("-k", "generalization").count("::") == 6
+
+
+def test_replay_and_record_exclude_each_other():
+    run = python("-m", "pytest", "bench", "--replay", "--record", "--collect-only")
+    assert run.returncode == 4
+    assert "use one of them" in run.stderr
+
+
+def test_replay_imports_no_mlx():
+    code = "import sys, fixtures.pipeline; sys.exit('mlx.core' in sys.modules)"
+    assert python("-c", code).returncode == 0
+
+
+def test_a_moved_number_explains_itself(monkeypatch):
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "bench/test_x.py::test_x[sft] (call)")
+    lines = pipeline.pytest_assertrepr_compare("in", Accuracy(129, 312), Range(0.46, 0.56, 312, (0,), "seed 0"))
+    assert lines is not None
+    assert "41.3% (129/312)" in lines[0]
+    assert "edit test_x[sft] in bench/expected.toml" in lines[-1]
+    assert pipeline.pytest_assertrepr_compare("==", 1, 2) is None
+
+
+@pytest.mark.parametrize("total", [10, 60])
+def test_the_summary_has_n_intervals_and_the_paired_difference(total):
+    items = [f"i{k}" for k in range(total)]
+    base = {"arm": "base", "where": "seen_tools", "verdicts": dict.fromkeys(items, "parse_error")}
+    trained = {"arm": "sft-all-s0", "where": "seen_tools", "verdicts": {i: "ok" for i in items}}
+    text = summary.render([trained, base], 120)
+    assert f"{total}/{total}" in text
+    assert ("100.0%  [" in text) == (total >= 50)
+    assert f"{total} parse_error" in text
+    assert "seen_tools: sft-all-s0 - base = +100.0 pts" in text
+    assert f"{total} fixed, 0 broken of {total}" in text
+    assert text.index("base ") < text.index("sft-all-s0 ")
