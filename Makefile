@@ -24,7 +24,7 @@ replay: setup
 	$(BIN)/python -m pytest bench --replay --ignore=bench/unit $(ARGS)
 
 smoke: setup
-	$(BIN)/python -m pytest bench --scale smoke --ignore=bench/unit $(ARGS)
+	$(BIN)/python -m pytest bench --scale smoke --ignore=bench/unit -k "not throughput" $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .
