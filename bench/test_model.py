@@ -31,7 +31,9 @@ def test_model_is_shown_every_offered_tool(model, examples):
 
     for prompt in render_prompts(list(examples.values()), model.tokenizer, model.end_of_turn):
         text = model.tokenizer.decode(prompt.tokens)
-        assert all(f'"name":"{tool["name"]}"' in text for tool in examples[prompt.id].tools)
+        for tool in examples[prompt.id].tools:
+            assert f"\n{tool['name']}: " in text
+            assert all(f"\n- {name} (" in text for name in tool["parameters"]["properties"])
         assert examples[prompt.id].question in text
 
 
