@@ -21,7 +21,8 @@ unit: setup
 	$(BIN)/python -m pytest bench/unit $(ARGS)
 
 replay: setup
-	$(BIN)/python -m pytest bench --replay --ignore=bench/unit $(ARGS)
+	$(BIN)/python -m pytest bench --replay --ignore=bench/unit -k "not throughput" $(ARGS)
+	$(BIN)/python -m pytest bench --replay --scale smoke --ignore=bench/unit -k "not throughput" $(ARGS)
 
 smoke: setup
 	$(BIN)/python -m pytest bench --scale smoke --ignore=bench/unit -k "not throughput" $(ARGS)
