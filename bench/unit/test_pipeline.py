@@ -72,3 +72,11 @@ def test_the_summary_has_n_intervals_and_the_paired_difference(total):
     assert "seen_tools: sft-all-s0 - base = +100.0 pts" in text
     assert f"{total} fixed, 0 broken of {total}" in text
     assert text.index("base ") < text.index("sft-all-s0 ")
+
+
+def test_updating_one_runs_snapshots_keeps_the_others():
+    kept = results.ROOT / "snapshots" / "smollm2_135m-default" / "test_replay.ambr"
+    before = kept.read_text()
+    run = python("-m", "pytest", "bench/test_replay.py", "--replay", "--scale", "smoke", "--snapshot-update", "-q")
+    assert run.returncode == 0, run.stdout
+    assert kept.read_text() == before
