@@ -4,6 +4,6 @@ import pytest
 
 
 @pytest.mark.replay
-def test_replay(recorded_arm, bench, run_snapshot):
+def test_replay(replayed, run_snapshot):
     """A change of scoring shows here item by item; `--snapshot-update` records an intended one."""
-    assert bench.replayed(recorded_arm) == run_snapshot
+    assert replayed == run_snapshot

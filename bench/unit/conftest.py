@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from hypothesis import settings
 
-from fixtures.dataset import Answer, Example
+from fixtures import assets, match
+from fixtures.dataset import SINGLE_TURN, Answer, Example, load_examples
 
 
 class CharacterTokenizer:
@@ -98,3 +100,26 @@ def tiny_qwen(tmp_path_factory):
     wrapped.chat_template = TEMPLATE
     wrapped.save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def deep():
+    """Whether Hypothesis' `deep` profile asks for long searches."""
+    return settings.default.max_examples >= settings.get_profile("deep").max_examples
+
+
+@pytest.fixture(scope="session")
+def single_turn(bench):
+    """Every single-turn BFCL item, by id."""
+    return load_examples(assets.fetch(assets.BFCL, offline=bench.offline), SINGLE_TURN)
+
+
+@pytest.fixture(scope="session")
+def with_gold(single_turn):
+    """Those whose right answer is a call."""
+    return {i: example for i, example in single_turn.items() if example.answers}
+
+
+@pytest.fixture(scope="session")
+def scorers(single_turn):
+    return {i: match.prepare(example) for i, example in single_turn.items()}

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.match import Verdict
 from fixtures.metrics import Accuracy, Paired, accuracy_of, compare
+from fixtures.verdict import Verdict
 
 counts = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 

@@ -1,13 +1,15 @@
 """The parser reads every usual form of a call and never raises on anything else."""
 
 import json
+from keyword import iskeyword
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bench.unit.strategies import HOSTILE
 from fixtures.dataset import Call
-from fixtures.parse import ParseError, parse_calls
+from fixtures.parse import MAX_CHARACTERS, ParseError, parse_calls
 from fixtures.prompts import render_calls
 
 json_values = st.recursive(
@@ -23,7 +25,13 @@ def test_parsing_inverts_rendering(made):
     assert parse_calls(render_calls(made)) == made
 
 
-@given(st.text())
+PIECES = st.sampled_from([
+    "[", "]", "{", "}", '"name"', '"arguments"', ":", ",", "f(", "x=", ")", "1", '"a"', "<tool_call>", "</tool_call>",
+    "```json\n", "\n```", "words", " ", "\n", "\\", "\ud800", "\0", "1e999", "NaN", "é",
+])  # fmt: skip
+
+
+@given(st.text() | st.lists(PIECES, max_size=40).map("".join))
 def test_parser_never_raises_on_model_text(text):
     assert isinstance(parse_calls(text), list | ParseError)
 
@@ -31,6 +39,20 @@ def test_parser_never_raises_on_model_text(text):
 @given(st.text(alphabet='[]{}":,0123456789eE+-.\\untrfalse <>/_cl`', max_size=200))
 def test_parser_never_raises_on_near_json(text):
     assert isinstance(parse_calls(text), list | ParseError)
+
+
+def as_python(call):
+    return f"{call.name}({', '.join(f'{name}={value!r}' for name, value in call.arguments.items())})"
+
+
+identifiers = st.from_regex(r"[a-z]{1,6}(_[a-z]{1,4})?", fullmatch=True).filter(lambda name: not iskeyword(name))
+python_calls = st.lists(st.builds(Call, identifiers, st.dictionaries(identifiers, json_values)), min_size=1, max_size=4)
+
+
+@given(python_calls, st.sampled_from(["{}", "[{}]", "```python\n{}\n```"]))
+@example([Call("a.b", {"x": [{"k": None}, -1.5]})], "[{}]")
+def test_parsing_inverts_python_syntax(made, wrapper):
+    assert parse_calls(wrapper.format(", ".join(map(as_python, made)))) == made
 
 
 ONE = '{"name": "f", "arguments": {"x": 1}}'
@@ -47,6 +69,23 @@ ONE = '{"name": "f", "arguments": {"x": 1}}'
         (f"<tool_call>\n{ONE}\n</tool_call>\n<tool_call>{ONE}</tool_call>", 2),
         (f"<tool_call>{ONE}", 1),
         ("[]", 0),
+        (f"{ONE}\n{ONE}", 2),
+        (f"{ONE}; {ONE},", 2),
+        (f"Here you are: {ONE} I hope this helps.", 1),
+        (f"First {ONE}, and then {ONE}.", 2),
+        (f"I call f(x=1):\n[{ONE}]", 1),
+        (f"```json\n{ONE}\n```\nand\n```json\n{ONE}\n```", 2),
+        (f"```\n{ONE}", 1),
+        ('{"type": "function", "function": {"name": "f", "arguments": "{\\"x\\": 1}"}}', 1),
+        ('{"name": "f", "parameters": {"x": 1}}', 1),
+        ("f(x=1)", 1),
+        ("f(x=1), f(x=1)", 2),
+        ("f(x=1)\nf(x=+1)", 2),
+        ("[f(x=1), f(x=1)]", 2),
+        ("<tool_call>f(x=1)</tool_call>", 1),
+        ("The answer is 4.", 0),
+        ("I would need the city's name (and the date).", 0),
+        ("Try {curly} or [1, 2] instead.", 0),
     ],
 )
 def test_usual_forms_are_read(text, count):
@@ -56,14 +95,36 @@ def test_usual_forms_are_read(text, count):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "The answer is 4.", f"[{ONE}", "[1]", '{"name": 1, "arguments": {}}', '{"name": "f"}',
+        "", "  \n", f"[{ONE}", "[1]", '{"name": 1, "arguments": {}}', '{"name": "f"}', "{}",
         '{"name": "f", "arguments": [1]}', '{"name": "f", "arguments": {"x": NaN}}',
-        '{"name": "f", "arguments": {"x": 1, "x": 2}}', "[" * 1_000_000, "[" * 50_000, "1" * 10_000, "\0",
-        '"\\ud800"', json.dumps("x" * 200_000),
+        '{"name": "f", "arguments": {"x": 1e999}}', '{"name": "f", "arguments": {"x": "\0"}}',
+        "```python\n# f(x=1)\n```",
+        '{"name": "f", "arguments": {"x": 1, "x": 2}}', '{"name": "f", "name": "g", "arguments": {}}',
+        '{"name": "f", "arguments": "{\\"x\\": "}', f'{{"name": "f", "arguments": {{"x": {"1" * 5000}}}}}',
+        f'{{"name": "f", "arguments": {{"x": {"[" * 40}{"]" * 40}}}}}',
+        f"{ONE} {{", f'{ONE} and {{"name": "g", "arguments": {{', 'Sure: {"name": "f", "arguments": {"x": ["a"], }',
+        f'{{"name": "g", "arguments": {{"y"}}}} {ONE}', f"Well, {{\"name\": \"g\", }} {ONE}", "<tool_call></tool_call>",
+        "f(1)", "f(x=1, x=2)", "f(x=y)", "f(x=g())", "f(**{})", "f(x=1).g(y=2)", "f(x=1", "f(x=1+1)", "f(x={1: 2})",
+        "f(x={'a': 1, 'a': 2})", "f(x=1e999)", "f(x=b'a')", "f(x=1j)", "[f(x=1), 2]", "f(x=1); import os",
+        "f(x=" + "[" * 5000, "f(x=" + "-" * 5000 + "1)", "f(x=" + "9" * 5000 + ")", "__import__('os').system('true')",
+        "[" * 1_000_000, "[" * 50_000, "<tool_call>" * 9_000, "```\n" * 20_000 + "f(x=", json.dumps("x" * 200_000),
+        '{"name": "f", "arguments": {"x": "\ud800', "f(x='\0')",
     ],
-    ids=lambda text: repr(text[:20]),
+    ids=lambda text: repr(text[:24]),
 )  # fmt: skip
-def test_other_text_is_a_parse_error(text):
+def test_what_cannot_be_read_is_a_parse_error(text):
     found = parse_calls(text)
     assert isinstance(found, ParseError)
-    assert found.detail
+    assert 0 < len(found.detail) <= 200
+
+
+@pytest.mark.parametrize("character", ["\ud800", "\\ud800", "\\u0000", "\u2028"], ids=ascii)
+def test_odd_characters_in_a_text_are_just_text(character):
+    (call,) = parse_calls(f'{{"name": "f", "arguments": {{"x": "{character}"}}}}')
+    assert len(call.arguments["x"]) == 1
+
+
+@pytest.mark.parametrize("piece", HOSTILE, ids=repr)
+def test_hostile_text_is_read_to_its_end(piece):
+    """Each of these once made, or would make, a careless reader take quadratic time or overflow a stack."""
+    assert isinstance(parse_calls("x " + piece * (MAX_CHARACTERS // len(piece) - 1)), list | ParseError)

@@ -9,6 +9,7 @@ import pytest
 from fixtures import pipeline, results, summary
 from fixtures.expected import Range
 from fixtures.metrics import Accuracy
+from fixtures.verdict import RULERS
 
 
 def python(*arguments):
@@ -59,12 +60,18 @@ def test_a_moved_number_explains_itself(monkeypatch):
     assert pipeline.pytest_assertrepr_compare("==", 1, 2) is None
 
 
+def measured(arm, reasons):
+    named = {item: dict(zip(RULERS, given, strict=True)) for item, given in reasons.items()}
+    return {"arm": arm, "where": "seen_tools", "reasons": named}
+
+
 @pytest.mark.parametrize("total", [10, 60])
 def test_the_summary_has_n_intervals_and_the_paired_difference(total):
     items = [f"i{k}" for k in range(total)]
-    base = {"arm": "base", "where": "seen_tools", "verdicts": dict.fromkeys(items, "parse_error")}
-    trained = {"arm": "sft-all-s0", "where": "seen_tools", "verdicts": {i: "ok" for i in items}}
+    base = measured("base", dict.fromkeys(items, ["parse_error"] * 3))
+    trained = measured("sft-all-s0", dict.fromkeys(items, ["ok"] * 3))
     text = summary.render([trained, base], 120)
+    assert "depends on the verdict" not in text
     assert f"{total}/{total}" in text
     share = "100.0%" if total >= 50 else "–"
     assert re.search(rf"{total}/{total} +{share} ", text)
@@ -72,6 +79,16 @@ def test_the_summary_has_n_intervals_and_the_paired_difference(total):
     assert "seen_tools: sft-all-s0 - base = +100.0 pts" in text
     assert f"{total} fixed, 0 broken of {total}" in text
     assert text.index("base ") < text.index("sft-all-s0 ")
+
+
+def test_the_summary_flags_a_ranking_that_depends_on_the_verdict():
+    """One arm has two items right by `bfcl` only, the other one item by every ruler."""
+    lossy = ["argument_value", "ok", "argument_value"]
+    first = measured("a", {"i0": lossy, "i1": lossy, "i2": ["call_count"] * 3})
+    second = measured("b", {"i0": ["ok"] * 3, "i1": ["call_count"] * 3, "i2": ["call_count"] * 3})
+    assert summary.render([first, second], 120).splitlines()[-1] == (
+        "seen_tools: the ranking of b and a depends on the verdict: strict +33.3, bfcl -33.3, equivalent +33.3 pts"
+    )
 
 
 def test_updating_one_runs_snapshots_keeps_the_others():

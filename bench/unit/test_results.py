@@ -6,7 +6,8 @@ import pytest
 
 from fixtures import results
 from fixtures.arms import Arm, Completion
-from fixtures.match import Verdict
+from fixtures.summary import render_flips
+from fixtures.verdict import OK, Judgement, Verdict, unanimous
 
 ARM = Arm("sft", "all_patterns", 1)
 
@@ -40,7 +41,8 @@ def test_a_foreign_line_is_an_error_that_names_the_file(tmp_path):
 
 
 def test_a_recorded_arm_is_replayed(tmp_path):
-    verdicts = {"item_0": Verdict("ok"), "item_1": Verdict("parse_error", "not JSON")}
+    wrong = Verdict("argument_value", "x")
+    verdicts = {"item_0": Judgement(wrong, OK, wrong), "item_1": unanimous(Verdict("parse_error", "not JSON"))}
     answers = {f"item_{i}": completion(i) for i in range(2)}
     results.record_arm(tmp_path, ARM, {"item_0": answers["item_0"]}, verdicts, {"seed": 1})
     results.record_arm(tmp_path, ARM, {"item_1": answers["item_1"]}, verdicts, {"seed": 1})
@@ -48,16 +50,41 @@ def test_a_recorded_arm_is_replayed(tmp_path):
     assert recorded.arm_ids() == [ARM.id]
     assert recorded.complete(ARM, ["item_1", "item_0"]) == answers
     rows = [json.loads(line) for line in (tmp_path / f"{ARM.id}.jsonl").read_text().splitlines()]
-    assert [row["reason"] for row in rows] == ["ok", "parse_error"]
+    assert [row["strict"] for row in rows] == ["argument_value", "parse_error"]
+    assert [row["bfcl"] for row in rows] == ["ok", "parse_error"]
+    assert [row["detail"] for row in rows] == ["x", "not JSON"]
     manifest = json.loads((tmp_path / "run.json").read_text())[ARM.id]
     assert manifest["training"] == {"seed": 1}
     assert {"commit", "versions", "machine", "at"} <= manifest["provenance"].keys()
 
 
 def test_missing_recordings_say_how_to_make_them(tmp_path):
-    results.record_arm(tmp_path, ARM, {"item_0": completion(0)}, {"item_0": Verdict("ok")}, {})
+    results.record_arm(tmp_path, ARM, {"item_0": completion(0)}, {"item_0": unanimous(OK)}, {})
     recorded = results.RecordedArms(tmp_path)
     with pytest.raises(results.RecordingError, match=r"lacks 1 of 2 items.*--record"):
         recorded.complete(ARM, ["item_0", "item_9"])
     with pytest.raises(results.RecordingError, match=r"nothing is recorded for base.*sft-all_patterns-s1"):
         recorded.complete(Arm("base"), ["item_0"])
+
+
+def test_rescoring_changes_verdicts_and_nothing_else(tmp_path):
+    answers = {f"item_{i}": completion(i) for i in range(2)}
+    results.record_arm(tmp_path, ARM, answers, dict.fromkeys(answers, unanimous(OK)), {"seed": 1})
+    manifest = (tmp_path / "run.json").read_text()
+    wrong = unanimous(Verdict("call_count", "2"))
+    results.rescore_arm(tmp_path, ARM.id, {"item_1": wrong})
+    assert results.recorded_reasons(tmp_path, ARM.id) == {"item_0": unanimous(OK).reasons, "item_1": wrong.reasons}
+    assert results.RecordedArms(tmp_path).read(ARM.id) == answers
+    assert (tmp_path / "run.json").read_text() == manifest
+
+
+def test_flips_are_told_by_ruler_and_reason():
+    before = {f"item_{i}": unanimous(OK).reasons for i in range(3)}
+    wrong = Verdict("argument_value")
+    after = {"item_0": unanimous(OK), "item_1": Judgement(wrong, OK, wrong), "item_2": Judgement(wrong, OK, OK)}
+    assert render_flips("sft", before, after).splitlines() == [
+        "sft: 2 of 3 items flipped",
+        "  strict: ok → argument_value (2): item_1, item_2",
+        "  equivalent: ok → argument_value (1): item_1",
+    ]
+    assert render_flips("sft", before, dict.fromkeys(before, unanimous(OK))) == ""
