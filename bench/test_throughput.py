@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 
-from fixtures import assets
-from fixtures.dataset import gold_calls
-from fixtures.match import match_answer
+from bench.unit.strategies import HOSTILE
+from fixtures import assets, official
+from fixtures.dataset import Answer, Call, Example, gold_calls
+from fixtures.match import prepare
+from fixtures.mutations import HARMFUL, mutate
 from fixtures.parse import parse_calls
-from fixtures.prompts import render_calls, render_prompts
+from fixtures.prompts import render_prompts
 
 MATMUL = """
 import sys, time
@@ -45,13 +48,70 @@ def test_throughput_of_matmul_against_the_wheels_own_blas(benchmark, bench):
     assert slow / fast >= 5
 
 
-def test_throughput_of_scoring(benchmark, examples):
-    """Parse and match 1,000 gold answers."""
-    answers = [(render_calls(gold_calls(example)), example) for example in examples.values()]
-    verdicts = benchmark(lambda: [match_answer(parse_calls(text), example) for text, example in answers])
-    if benchmark.enabled:
-        benchmark.extra_info["verdicts_per_s"] = len(verdicts) / benchmark.stats.stats.median
-    assert all(verdict.correct for verdict in verdicts)
+def answered(examples, kind):
+    """2,000 (calls, item): the gold answers in two orders of arguments, or once with a mutant of each."""
+    names = ["reorder_arguments"] if kind == "right" else list(HARMFUL)
+    items = list(examples.values())
+    gold = [(gold_calls(example), example) for example in items]
+    others = [(mutate(e, names[k % len(names)]) or gold_calls(e), e) for k, e in enumerate(items)]
+    return gold + others
+
+
+def seconds(work):
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+@pytest.mark.parametrize("kind", ["right", "half_wrong"])
+def test_throughput_of_scoring_against_upstream(benchmark, bench, examples, kind):
+    """Three verdicts of ours against upstream's one on the same 2,000 answers, interleaved; best of seven each."""
+    upstream = official.load(assets.fetch(assets.BFCL, offline=bench.offline))
+    answers = answered(examples, kind)
+    scorers = {i: prepare(example) for i, example in examples.items()}
+    ready = [(calls, scorers[example.id]) for calls, example in answers]
+
+    def both():
+        ours = seconds(lambda: [scorer.judge(calls) for calls, scorer in ready])
+        return ours, seconds(lambda: [upstream(calls, example) for calls, example in answers])
+
+    ours, theirs = map(min, zip(*benchmark.pedantic(lambda: [both() for _ in range(7)], rounds=1), strict=True))
+    ratio = theirs / ours
+    benchmark.extra_info.update(answers_per_s=len(answers) / ours, upstream_per_s=len(answers) / theirs, ratio=ratio)
+    print(f"{kind}: {len(answers) / ours:.0f} answers/s, upstream {len(answers) / theirs:.0f}, ratio {ratio:.2f}")
+    assert kind != "right" or ratio >= 3
+
+
+@pytest.mark.parametrize("order", ["in_order", "reversed", "one_wrong"])
+def test_throughput_of_parallel_calls(benchmark, order):
+    """8 to 64 parallel calls to one tool: seconds per answer, and how they grow."""
+
+    def best_s(n):
+        tool = {"name": "f", "parameters": {"properties": {"x": {"type": "integer"}}, "required": ["x"]}}
+        gold = tuple(Answer("f", {"x": [i]}) for i in range(n))
+        scorer = prepare(Example("made_0", "parallel", (), (tool,), gold))
+        values = list(range(n))[:: -1 if order == "reversed" else 1]
+        values[n // 2] = -1 if order == "one_wrong" else values[n // 2]
+        calls = [Call("f", {"x": value}) for value in values]
+        return min(seconds(lambda: scorer.judge(calls)) for _ in range(20))
+
+    took = benchmark.pedantic(lambda: {n: best_s(n) for n in (8, 16, 32, 64)}, rounds=1)
+    benchmark.extra_info.update({f"us_{n}": 1e6 * s for n, s in took.items()})
+    print(order, {n: f"{1e6 * s:.0f} us" for n, s in took.items()})
+    assert took[64] < 8 * 16 * took[8]  # at most quadratic in the number of calls: twice the room for noise
+
+
+@pytest.mark.parametrize("piece", HOSTILE, ids=ascii)
+def test_throughput_of_parsing_hostile_text(benchmark, piece):
+    """Four times the text takes about four times as long, whatever it is made of."""
+
+    def best_s(size):
+        text = "x " + piece * (size // len(piece))
+        return min(seconds(lambda: parse_calls(text)) for _ in range(5))
+
+    small, large = benchmark.pedantic(lambda: (best_s(20_000), best_s(80_000)), rounds=1)
+    benchmark.extra_info.update(ms_per_80k=1000 * large, growth=large / small)
+    assert large < 8 * max(small, 0.0005)
 
 
 @pytest.fixture(scope="session")

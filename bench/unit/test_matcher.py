@@ -63,9 +63,10 @@ def test_adding_a_wrong_call_never_helps(data, example, name, arguments):
 
 
 @given(st.text(max_size=20))
-def test_text_keys_are_stable(text):
-    assert text_key(text_key(text).lstrip("\0")) == text_key(text)
-    assert composed_key(text) == composed_key(f" {text} ") or text.strip(" ") == ""
+def test_blanks_around_a_text_do_not_count(text):
+    if text.strip(" "):
+        assert text_key(text) == text_key(f" {text}  ")
+        assert composed_key(text) == composed_key(f" {text}  ")
 
 
 @given(VALUES)
