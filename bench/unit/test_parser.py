@@ -11,6 +11,7 @@ from bench.unit.strategies import HOSTILE
 from fixtures.dataset import Call
 from fixtures.parse import MAX_CHARACTERS, ParseError, parse_calls
 from fixtures.prompts import render_calls
+from fixtures.scaffolds import repair
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
@@ -34,6 +35,23 @@ PIECES = st.sampled_from([
 @given(st.text() | st.lists(PIECES, max_size=40).map("".join))
 def test_parser_never_raises_on_model_text(text):
     assert isinstance(parse_calls(text), list | ParseError)
+
+
+@given(calls, st.sampled_from(["{}", "```json\n{}\n```", "<tool_call>{}</tool_call>", "Here: {} Done."]))
+def test_repair_never_changes_a_valid_answer(made, wrapper):
+    text = wrapper.format(render_calls(made))
+    if not isinstance(parse_calls(text), ParseError):
+        assert repair(text) == text
+
+
+@given(st.text() | st.lists(PIECES, max_size=40).map("".join))
+def test_repair_never_raises_and_never_makes_an_answer_unreadable(text):
+    before, after = parse_calls(text), parse_calls(repair(text))
+    assert isinstance(after, list) or before == after
+
+
+def test_repair_mends_a_missing_brace():
+    assert parse_calls(repair('[{"name": "f", "arguments": {"x": 1}')) == [Call("f", {"x": 1})]
 
 
 @given(st.text(alphabet='[]{}":,0123456789eE+-.\\untrfalse <>/_cl`', max_size=200))
