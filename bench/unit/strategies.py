@@ -126,3 +126,10 @@ HOSTILE = [
     "[", "{", '{"a":', "<tool_call>", "```\n", "f(", "a.", "f(x=", "f( ", "-", '"', "\\", "[ ", '{"name":', "a(\n",
     "x, ", '{"name": "f", "arguments": {}} ',
 ]  # fmt: skip
+# Beginnings and repeated parts of Java and JavaScript literals on which upstream's patterns never come to an end.
+HOSTILE_LITERALS = [
+    ("new HashMap<>(){", " "), ("", "new HashMap<"), ("new HashMap<>(){{", 'put("a",'), ("new ArrayList<>() {{", " "),
+    ("", "new ArrayList<>(Arrays.asList("), ("", "new int[] {"), ("[", "[],"), ("[ [", "], ["), ("[[", "]"),
+    ("[[]", " , []"),
+    ("{", "a:"), ("{", "a, "), ("{a:", " "), ("", "new Array("), ("", "{"), ("", "["),
+]  # fmt: skip

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.unit.strategies import NAMES, VALUES, examples, near_calls, right_calls
+from bench.unit.strategies import HOSTILE_LITERALS, NAMES, VALUES, examples, near_calls, right_calls
+from fixtures import literals
 from fixtures.dataset import Answer, Call, Example
 from fixtures.match import match_answer, prepare
 from fixtures.mutations import HARMFUL, mutate
@@ -189,6 +190,20 @@ def test_java_arguments_may_be_source_text_or_values(said):
     java = item({"type": "integer"}, [3], category="simple_java")
     assert judge(java, said).strict.correct
     assert judge(java, said).bfcl.correct == isinstance(said, str)
+
+
+@pytest.mark.parametrize(("start", "piece"), HOSTILE_LITERALS, ids=repr)
+@pytest.mark.parametrize(
+    ("category", "kinds"),
+    [("simple_java", ["HashMap", "Array", "ArrayList"]), ("simple_javascript", ["dict", "array"])],
+)
+def test_hostile_literals_are_judged(category, kinds, start, piece):
+    """`new HashMap<>(){` and blanks once took minutes; rows of `], [` double the time with each row upstream."""
+    text = start + piece * ((literals.MAX_CHARACTERS - len(start)) // len(piece))
+    for kind in kinds:
+        judgement = judge(item({"type": kind, "items": {"type": "any"}}, ["x"], category=category), text)
+        assert not judgement.strict.correct
+        assert not judgement.bfcl.correct
 
 
 def test_many_parallel_calls_are_matched_in_polynomial_time():
