@@ -115,3 +115,11 @@ def test_upstreams_quirks_are_kept_by_bfcl_and_by_no_other_ruler(upstream):
     judged = [match.prepare(example).judge([Call("f", {"x": value})]) for example, value in quirks]
     counts = Counter(ruler for judgement in judged for ruler, reason in judgement.reasons.items() if reason == "ok")
     assert counts == {"bfcl": len(quirks)}
+
+
+def test_a_gold_call_of_a_tool_that_is_not_offered_is_wrong_upstream(upstream):
+    """Even without arguments, where there is nothing else to get wrong."""
+    tool = {"name": "g", "parameters": {"properties": {}, "required": []}}
+    example = Example("made_0", "simple", (), (tool,), (Answer("f", {}),))
+    assert upstream([Call("f", {})], example) is False
+    assert match.prepare(example).judge([Call("f", {})]).bfcl.reason == "function_name"
