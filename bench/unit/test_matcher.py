@@ -59,8 +59,8 @@ def test_adding_a_wrong_call_never_helps(data, example, name, arguments):
     calls = data.draw(near_calls(example))
     offered = {tool["name"] for tool in example.tools}
     wrong = Call(name if name not in offered else f"{name}_2", arguments)
-    assert not any(verdict.correct for verdict in prepare(example).judge([*calls, wrong]))
-    assert not any(verdict.correct for verdict in prepare(example).judge([*calls[:-1], wrong]))
+    for answer in ([*calls, wrong], [*calls[:-1], wrong], [wrong, *calls[1:]]):
+        assert not any(verdict.correct for verdict in prepare(example).judge(answer))
 
 
 @given(st.text(max_size=20))
@@ -158,6 +158,27 @@ def test_parallel_calls_are_assigned_exactly_not_greedily():
     assert judge(gold, 2, 2).strict.reason == "argument_value"
 
 
+def test_an_empty_text_is_no_value_for_a_key_that_may_be_left_out():
+    gold = item({"type": "dict"}, [{"k": ["a", ""]}])
+    assert judge(gold, {}).strict.correct
+    assert judge(gold, {"k": ""}).reasons == {"strict": "argument_value", "bfcl": "ok", "equivalent": "argument_value"}
+
+
+def test_a_float_is_no_default_of_an_integer():
+    assert judge(item({"type": "integer", "default": 3}, [""]), 3.0).equivalent.reason == "unexpected_argument"
+
+
+def test_the_mark_of_a_date_cannot_be_written():
+    assert not judge(item(TEXT, ["2024-04-01"]), "\0" + "2024 04 01").strict.correct
+
+
+def test_quotes_around_javascript_text_are_read_once():
+    quoted = item({"type": "String"}, ["abc"], category="simple_javascript")
+    assert judge(quoted, "'abc'").strict.correct
+    assert not judge(quoted, "''abc''").strict.correct
+    assert not judge(quoted, "'" * 1000).strict.correct
+
+
 def test_the_detail_names_the_path_inside_a_nested_value():
     schema = {"type": "array", "items": {"type": "dict", "properties": {"city": {"type": "string"}}}}
     gold = item(schema, [[{"city": ["Rome"]}, {"city": ["Oslo"]}]])
@@ -190,6 +211,8 @@ def test_java_arguments_may_be_source_text_or_values(said):
     java = item({"type": "integer"}, [3], category="simple_java")
     assert judge(java, said).strict.correct
     assert judge(java, said).bfcl.correct == isinstance(said, str)
+    long = item({"type": "long"}, [3], category="simple_java")
+    assert judge(long, said).strict.correct  # 3 is a long where one is wanted; upstream asks for 3L
 
 
 @pytest.mark.parametrize(("start", "piece"), HOSTILE_LITERALS, ids=repr)

@@ -12,6 +12,7 @@ from fixtures.dataset import Answer, Call, Example, gold_calls
 from fixtures.mutations import MUTATIONS, mutants
 from fixtures.verdict import REASONS
 
+CRASHES: Counter[str] = Counter()  # upstream's, since last cleared
 UPSTREAM_CRASHES = {"KeyError", "TypeError", "AttributeError", "IndexError", "OverflowError", "ValueError"}
 
 
@@ -26,6 +27,7 @@ def disagreement(upstream, calls, example, scorer=None):
     ours = (scorer or match.prepare(example)).judge(calls).bfcl
     assert ours.reason in REASONS
     if isinstance(theirs, str):
+        CRASHES[theirs] += 1
         assert theirs in UPSTREAM_CRASHES
         return None
     return None if theirs == ours.correct else (theirs, ours, calls, example.answers)
@@ -34,6 +36,7 @@ def disagreement(upstream, calls, example, scorer=None):
 def test_parity_on_gold_answers_and_all_their_mutants(upstream, with_gold, scorers, deep, record_property):
     """Every item, every mutation class; at least 50,000 comparisons in the deep profile."""
     different, compared = [], 0
+    CRASHES.clear()
     for seed in range(3 if deep else 1):
         made = [mutants(list(with_gold.values()), name, seed) for name in MUTATIONS]
         for answers in [{i: gold_calls(example) for i, example in with_gold.items()}, *made]:
@@ -41,9 +44,11 @@ def test_parity_on_gold_answers_and_all_their_mutants(upstream, with_gold, score
             found = (disagreement(upstream, calls, with_gold[i], scorers[i]) for i, calls in answers.items())
             different += [odd for odd in found if odd]
     record_property("comparisons", compared)
-    print(f"{compared} comparisons with upstream's checker, {len(different)} differences")
+    crashed = CRASHES.total()
+    print(f"{compared} comparisons with upstream's checker, {len(different)} differences, {crashed} crashes of it")
     assert compared >= (100_000 if deep else 35_000)
     assert different == []
+    assert crashed == 0
 
 
 @given(st.data(), st.sampled_from(["simple", "multiple", "parallel", "parallel_multiple"]), st.booleans())
@@ -99,6 +104,12 @@ def test_where_upstream_crashes_there_is_a_verdict(upstream, example, value, cra
     calls = [Call("f", {"x": value})]
     assert upstream(calls, example) == crash
     assert match.prepare(example).judge(calls).bfcl.reason == ours
+
+
+def test_a_large_integer_is_a_float_upstream(upstream):
+    example = one({"type": "float"}, [1e308])
+    assert upstream([Call("f", {"x": 10**308})], example) is True
+    assert match.prepare(example).judge([Call("f", {"x": 10**308})]).bfcl.correct
 
 
 def test_upstreams_quirks_are_kept_by_bfcl_and_by_no_other_ruler(upstream):

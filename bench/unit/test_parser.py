@@ -11,6 +11,7 @@ from bench.unit.strategies import HOSTILE
 from fixtures.dataset import Call
 from fixtures.parse import MAX_CHARACTERS, ParseError, parse_calls
 from fixtures.prompts import render_calls
+from fixtures.pycalls import MAX_CHARACTERS as PYTHON_LIMIT
 from fixtures.scaffolds import repair
 
 json_values = st.recursive(
@@ -48,6 +49,13 @@ def test_repair_never_changes_a_valid_answer(made, wrapper):
 def test_repair_never_raises_and_never_makes_an_answer_unreadable(text):
     before, after = parse_calls(text), parse_calls(repair(text))
     assert isinstance(after, list) or before == after
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "[{", "[{]", "[,", "```json\n[", "[" * 2000, '{"a":' * 1000, "[{" * 300, "Words."]
+)
+def test_repair_makes_no_abstention_out_of_a_broken_answer(text):
+    assert repair(text) == text
 
 
 def test_repair_mends_a_missing_brace():
@@ -104,6 +112,16 @@ ONE = '{"name": "f", "arguments": {"x": 1}}'
         ("The answer is 4.", 0),
         ("I would need the city's name (and the date).", 0),
         ("Try {curly} or [1, 2] instead.", 0),
+        ("[Note] None of these tools apply.", 0),
+        ("[No function call is needed]", 0),
+        ("No tool fits: the condition y(x=0) = 1 is not given.", 0),
+        ("Unit(s) are missing (please specify)", 0),
+        ("No tool fits. In Python:\n```python\ndef area(r=3):\n    return 3 * r\n```", 0),
+        (f"[{ONE}]\nThis calls f(x=1).", 1),
+        (f"[{ONE}] Note(s): see above (ok)", 1),
+        (f"Here: {ONE}\n[end of message]", 1),
+        ("Here: " + ", then ".join([ONE] * 40), 40),
+        ("```python3\r\nf(x=1)\r\n```", 1),
     ],
 )
 def test_usual_forms_are_read(text, count):
@@ -126,6 +144,15 @@ def test_usual_forms_are_read(text, count):
         "f(x={'a': 1, 'a': 2})", "f(x=1e999)", "f(x=b'a')", "f(x=1j)", "[f(x=1), 2]", "f(x=1); import os",
         "f(x=" + "[" * 5000, "f(x=" + "-" * 5000 + "1)", "f(x=" + "9" * 5000 + ")", "__import__('os').system('true')",
         "[" * 1_000_000, "[" * 50_000, "<tool_call>" * 9_000, "```\n" * 20_000 + "f(x=", json.dumps("x" * 200_000),
+        "f(x=0x" + "f" * 4000 + ")", '{"name": "f", "arguments": "{\\"x\\": 1} and {"}',
+        # One call too many, or a broken one, outside of what is marked as calls.
+        f"<tool_call>{ONE}</tool_call>\n{ONE}", f'<tool_call>{ONE}</tool_call>\n{{"name": "g", "arguments": {{',
+        f"```json\n{ONE}\n```\n{ONE}", f"{ONE}\n```json\n{ONE}\n```",
+        # Attempts that are none of the forms that can be read.
+        "Sure: {'name': 'f', 'arguments': {'x': 1}}", 'Sure: {name: "f", arguments: {x: 1}}', 'Sure: [{"nam',
+        'Sure: {\\"name\\": \\"f\\"}', 'get_weather("Berlin").', 'I call get_weather("Berlin") now', 'get_weather("Ber',
+        '<function=f>{"x": 1}</function>', 'Action: f\nAction Input: {"x": 1}', 'Sure! {"tool": "f", "args": {"x": 1}}',
+        'The answer:\n```json\n{"capital": "Paris"}\n```', "```json\n```", "```", "}]", "[", "[{",
         '{"name": "f", "arguments": {"x": "\ud800', "f(x='\0')",
     ],
     ids=lambda text: repr(text[:24]),
@@ -144,5 +171,8 @@ def test_odd_characters_in_a_text_are_just_text(character):
 
 @pytest.mark.parametrize("piece", HOSTILE, ids=repr)
 def test_hostile_text_is_read_to_its_end(piece):
-    """Each of these once made, or would make, a careless reader take quadratic time or overflow a stack."""
-    assert isinstance(parse_calls("x " + piece * (MAX_CHARACTERS // len(piece) - 1)), list | ParseError)
+    """By each of the parser's ways: a careless reader overflows its stack or never comes to an end."""
+    for start, limit in (("x ", MAX_CHARACTERS), ("", MAX_CHARACTERS), ("", PYTHON_LIMIT), ("f(x=", PYTHON_LIMIT)):
+        text = start + piece * ((limit - len(start)) // len(piece))
+        assert isinstance(parse_calls(text), list | ParseError)
+        assert isinstance(repair(text[:3000]), str)
