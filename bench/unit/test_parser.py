@@ -77,6 +77,7 @@ python_calls = st.lists(st.builds(Call, identifiers, st.dictionaries(identifiers
 
 @given(python_calls, st.sampled_from(["{}", "[{}]", "```python\n{}\n```"]))
 @example([Call("a.b", {"x": [{"k": None}, -1.5]})], "[{}]")
+@example([Call("a", {}), Call("a", {"a": ")"})], "{}")
 def test_parsing_inverts_python_syntax(made, wrapper):
     assert parse_calls(wrapper.format(", ".join(map(as_python, made)))) == made
 
