@@ -21,8 +21,8 @@ def test_model_knows_the_capital_of_france(model):
     conversation = [{"role": "user", "content": "What is the capital of France?"}]
     text = model.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     tokens = tuple(model.tokenizer.encode(text, add_special_tokens=False))
-    ((answer,),) = generate.generate(model, [Prompt("france", tokens, ())], Decoding(max_new_tokens=20))
-    assert "Paris" in answer.text
+    answers = generate.complete(model, [Prompt("france", tokens, ())], Decoding(max_new_tokens=20))
+    assert "Paris" in answers["france"].text
 
 
 def test_model_is_shown_every_offered_tool(model, examples):
@@ -45,8 +45,7 @@ def test_model_answers_a_row_alike_alone_and_in_a_batch(model, bench):
 
     ids = bench.partition.dev[::3][:20]
     prompts = render_prompts([bench.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
-    batched = generate.generate(model, prompts, Decoding(24, batch_size=8))
-    together = {completion.id: completion for batch in batched for completion in batch}
+    together = generate.complete(model, prompts, Decoding(24, batch_size=8))
     for prompt in prompts:
-        ((alone,),) = generate.generate(model, [prompt], Decoding(24, batch_size=1))
-        assert alone == together[prompt.id]
+        alone = generate.complete(model, [prompt], Decoding(24, batch_size=1))
+        assert alone[prompt.id] == together[prompt.id]

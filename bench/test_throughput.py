@@ -141,7 +141,7 @@ def test_throughput_of_training(benchmark, bench, model, prompts, tmp_path):
     from fixtures.methods import METHODS
 
     hyper = replace(bench.scale.hyper, epochs=1)
-    arguments = (model.module, METHODS["sft"], prompts, hyper, 0)
+    arguments = (bench.live.team, METHODS["sft"], prompts, hyper, 0)
     train.train(*arguments, tmp_path / "warm")
     benchmark.pedantic(lambda: train.train(*arguments, tmp_path / "timed"), rounds=1)
     train.detach(model.module)
@@ -150,14 +150,18 @@ def test_throughput_of_training(benchmark, bench, model, prompts, tmp_path):
 
 @pytest.mark.live
 @pytest.mark.parametrize(("part", "new_tokens"), [("prefill", 1), ("prefill_and_decode", 33)])
-def test_throughput_of_generation(benchmark, model, prompts, part, new_tokens):
+def test_throughput_of_generation(benchmark, bench, prompts, part, new_tokens):
     """Twenty rows: the prompts alone, and with 32 more tokens each."""
-    from fixtures import generate
     from fixtures.arms import Decoding
+    from fixtures.live import Questions, answer
 
+    team, finished = bench.live.team, []
+    ordered = sorted(prompts, key=lambda prompt: -len(prompt.tokens))
     decoding = Decoding(max_new_tokens=new_tokens)
-    answers = benchmark.pedantic(
-        lambda: [c for batch in generate.generate(model, prompts, decoding) for c in batch], rounds=1, warmup_rounds=1
-    )
+    shares = [Questions(None, bench.scale.hyper, decoding, ordered[k :: team.size]) for k in range(team.size)]
+    benchmark.pedantic(
+        lambda: team.run(answer, shares, lambda step: finished.append(step.tokens)),
+        setup=finished.clear, rounds=1, warmup_rounds=1,
+    )  # fmt: skip
     read = sum(len(prompt.tokens) for prompt in prompts)
-    per_second(benchmark, read if part == "prefill" else sum(answer.tokens for answer in answers))
+    per_second(benchmark, read if part == "prefill" else sum(finished))

@@ -27,10 +27,10 @@ def arms(tiny_qwen, bench, tmp_path, monkeypatch):
     monkeypatch.setenv("CALLBENCH_CACHE", str(tmp_path))
     rows = regimes.subset(bench.partition.train, 4, 0, examples)
     hyper = Hyper(rank=2, alpha=4, epochs=1, batch_size=2, warmup_steps=1)
-    scale = Scale(str(tiny_qwen), hyper=hyper, decoding=Decoding(max_new_tokens=4, batch_size=2))
+    scale = Scale(str(tiny_qwen), hyper=hyper, decoding=Decoding(max_new_tokens=4, batch_size=1))
 
     def session(**changes):
-        made = live.LiveArms(scale, examples, lambda regime: rows, silent, offline=True)
+        made = live.LiveArms(scale, examples, lambda regime: rows, silent, offline=True, workers=1)
         for name, value in changes.items():
             setattr(made, name, value)
         return made
@@ -49,9 +49,9 @@ def trainings(monkeypatch):
     seeds = []
     real = train.train
 
-    def counted(module, loss, rows, hyper, seed, *rest):
+    def counted(team, loss, rows, hyper, seed, *rest):
         seeds.append(seed)
-        return real(module, loss, rows, hyper, seed, *rest)
+        return real(team, loss, rows, hyper, seed, *rest)
 
     monkeypatch.setattr(train, "train", counted)
     return seeds
@@ -112,6 +112,6 @@ def test_a_failed_training_is_not_tried_again(arms, ids, monkeypatch):
     assert len(attempts) == 1
 
 
-@pytest.mark.parametrize("change", ["model", "method", "rows", "hyper", "seed", "recipe", "dtype", "mlx"])
+@pytest.mark.parametrize("change", ["model", "method", "rows", "hyper", "seed", "recipe", "dtype", "mlx", "mlx_lm"])
 def test_every_ingredient_is_in_an_adapters_key(arms, change):
     assert change in arms().training(ARM)

@@ -1,12 +1,15 @@
 """Model folders: the hub's Qwen path, proven with a tiny random 4-bit Qwen2 in the same layout."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fixtures import generate, models, prompts, train
 from fixtures.arms import Decoding, Hyper
 from fixtures.methods import sft
+from fixtures.workers import Team
 
 
 def test_a_quantized_qwen_trains_and_answers(tiny_qwen, example, tmp_path):
@@ -16,11 +19,12 @@ def test_a_quantized_qwen_trains_and_answers(tiny_qwen, example, tmp_path):
     rows = prompts.render_prompts([example], model.tokenizer, model.end_of_turn)
     hyper = Hyper(rank=16, alpha=32, lr=1e-2, final_lr=1e-3, warmup_steps=5, epochs=80, batch_size=1)
     losses = []
-    train.train(model.module, sft.loss, rows, hyper, 0, tmp_path / "c", lambda step: losses.append(step.loss))
+    team = Team(model, str(tiny_qwen), 1)
+    train.train(team, sft.loss, rows, hyper, 0, tmp_path / "c", lambda step: losses.append(step.loss))
     assert losses[-1] < 0.1 * losses[0]
-    (batch,) = generate.generate(model, rows[:1], Decoding(max_new_tokens=80))
-    assert batch[0].text == '[{"name":"area.of","arguments":{"width":2.5}}]'
-    assert batch[0].finish == "stop"
+    (answer,) = generate.complete(model, rows[:1], Decoding(max_new_tokens=80)).values()
+    assert answer.text == '[{"name":"area.of","arguments":{"width":2.5}}]'
+    assert answer.finish == "stop"
 
 
 def test_the_fingerprint_follows_the_weights(tiny_qwen, tmp_path):
@@ -53,20 +57,35 @@ def test_left_padding_does_not_change_a_row(tiny_qwen, example):
     model = models.load(str(tiny_qwen))
     rows = rows_of(model, example, [5, 31, 32, 33, 64, 90, 150])
     decoding = Decoding(max_new_tokens=40, batch_size=7)
-    together = {c.id: c for batch in generate.generate(model, rows, decoding) for c in batch}
+    together = generate.complete(model, rows, decoding)
     for row in rows:
-        ((alone,),) = generate.generate(model, [row], decoding)
-        assert alone == together[row.id]
+        assert generate.complete(model, [row], decoding) == {row.id: together[row.id]}
+
+
+def test_a_place_given_to_the_next_prompt_does_not_change_a_row(tiny_qwen):
+    """Rows end at different steps, so that places are dropped, refilled and realigned in the middle."""
+    model, rng = models.load(str(tiny_qwen)), np.random.default_rng(0)
+    rows = [prompts.Prompt(str(n), tuple(rng.integers(2, 250, n).tolist()), ()) for n in range(10, 150, 6)]
+    for name, layer in model.module.named_modules():
+        if name.endswith("_proj"):
+            layer.weight = 4 * layer.weight  # as it is, it says the same token for ever
+    stopping = replace(model, stop_tokens=frozenset(range(0, 260, 12)))
+    alone = generate.complete(stopping, rows, Decoding(40, batch_size=1))
+    assert len({c.tokens for c in alone.values()}) > 5
+    for batch_size in (2, 3, 8, 40):
+        assert generate.complete(stopping, rows, Decoding(40, batch_size=batch_size)) == alone
 
 
 def test_every_prompt_is_answered_once_whatever_the_batches(tiny_qwen, example, monkeypatch):
     model = models.load(str(tiny_qwen))
     rows = rows_of(model, example, range(20, 50))
     monkeypatch.setattr(generate, "PREFILL_TOKENS", 100)
-    answers = [c for batch in generate.generate(model, rows, Decoding(3, batch_size=4)) for c in batch]
-    assert sorted(c.id for c in answers) == sorted(row.id for row in rows)
-    assert all(c.tokens == 3 or c.finish == "stop" for c in answers)
-    assert {c.prompt for c in answers} == {row.sha256 for row in rows}
+    told = []
+    answers = generate.complete(model, rows, Decoding(3, batch_size=4), told.append)
+    assert answers.keys() == {row.id for row in rows}
+    assert all(c.tokens == 3 or c.finish == "stop" for c in answers.values())
+    assert {c.prompt for c in answers.values()} == {row.sha256 for row in rows}
+    assert sum(step.tokens for step in told) == sum(c.tokens for c in answers.values())
 
 
 def test_gold_log_likelihood_is_the_loss_per_token(tiny_qwen, example):

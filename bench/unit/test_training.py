@@ -1,6 +1,7 @@
 """Conformance of the training loop and the SFT loss, on a tiny random model."""
 
 import math
+from types import SimpleNamespace
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,6 +17,7 @@ from fixtures.arms import Hyper
 from fixtures.methods import sft
 from fixtures.models import hidden_states, project
 from fixtures.prompts import Prompt
+from fixtures.workers import Team
 
 HYPER = Hyper(rank=2, alpha=4, lr=1e-2, final_lr=1e-3, warmup_steps=1, epochs=2, batch_size=2)
 
@@ -27,6 +29,11 @@ def rows(count=5, seed=0):
         tokens = rng.integers(2, 64, 6 + 9 * i).tolist()
         made.append(Prompt(str(i), tuple(tokens[:4]), (*tokens[4:], 1)))
     return made
+
+
+def alone(module):
+    """A team of this process only."""
+    return Team(SimpleNamespace(module=module), "", 1)
 
 
 def log_probabilities(module, row):
@@ -101,7 +108,7 @@ def test_a_fresh_adapter_changes_nothing(module):
 def test_training_lowers_the_loss_and_touches_only_the_adapter(module, tmp_path):
     base = {name: np.array(value) for name, value in tree_flatten(module.parameters())}
     losses = []
-    train.train(module, sft.loss, rows(), HYPER, 0, tmp_path / "c", lambda step: losses.append(step.loss))
+    train.train(alone(module), sft.loss, rows(), HYPER, 0, tmp_path / "c", lambda step: losses.append(step.loss))
     assert np.mean(losses[-2:]) < np.mean(losses[:2])
     train.detach(module)
     for name, value in tree_flatten(module.parameters()):
@@ -113,7 +120,7 @@ def same(a, b):
 
 
 def trained(module, folder, seed=0):
-    return {k: mx.array(v) for k, v in train.train(module, sft.loss, rows(), HYPER, seed, folder).items()}
+    return {k: mx.array(v) for k, v in train.train(alone(module), sft.loss, rows(), HYPER, seed, folder).items()}
 
 
 def test_same_seed_same_bytes_and_another_seed_differs(module, tmp_path):
@@ -132,19 +139,19 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(module, tmp_path, mon
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train.train(module, sft.loss, rows(), HYPER, 0, tmp_path / "b", interrupt)
+        train.train(alone(module), sft.loss, rows(), HYPER, 0, tmp_path / "b", interrupt)
     steps = []
-    resumed = train.train(module, sft.loss, rows(), HYPER, 0, tmp_path / "b", steps.append)
+    resumed = train.train(alone(module), sft.loss, rows(), HYPER, 0, tmp_path / "b", steps.append)
     assert steps[0].step == stop_at + 1
     assert same(straight, resumed)
 
 
 def test_micro_batches_do_not_change_the_step(module, monkeypatch):
     def updated(limit):
-        monkeypatch.setattr(train, "MICRO_BATCH_TOKENS", limit)
+        monkeypatch.setattr(train, "micro_batch_tokens", lambda: limit)
         train.attach(module, HYPER, seed=2)
         optimizer = optim.SGD(learning_rate=0.1)
-        loss = train._step(module, sft.loss, optimizer, rows(), HYPER)
+        loss = train._step(alone(module), sft.loss, optimizer, rows(), HYPER)
         return loss, train.adapter_weights(module)
 
     (whole, a), (parts, b) = updated(100_000), updated(1)
@@ -153,15 +160,24 @@ def test_micro_batches_do_not_change_the_step(module, monkeypatch):
         assert mx.allclose(a[name], b[name], rtol=1e-4, atol=1e-6)
 
 
-@given(st.integers(1, 40), st.integers(1, 7), st.integers(1, 3), st.integers(0, 5))
-def test_every_epoch_visits_every_row_once(n, batch_size, epochs, seed):
-    hyper = Hyper(batch_size=batch_size, epochs=epochs)
-    order = train.batch_order(n, hyper, seed)
+@given(st.lists(st.integers(1, 900), min_size=1, max_size=40), st.integers(1, 7), st.integers(1, 3), st.integers(0, 5))
+def test_every_epoch_visits_every_row_once(lengths, batch_size, epochs, seed):
+    hyper, n = Hyper(batch_size=batch_size, epochs=epochs), len(lengths)
+    order = train.batch_order(lengths, hyper, seed)
     assert len(order) == epochs * math.ceil(n / batch_size)
     for epoch in range(epochs):
         part = order[epoch * len(order) // epochs : (epoch + 1) * len(order) // epochs]
         assert sorted(i for batch in part for i in batch) == list(range(n))
     assert max(map(len, order)) <= batch_size
+
+
+def test_the_rows_of_a_batch_are_of_similar_length():
+    lengths = np.random.default_rng(0).integers(100, 900, 400).tolist()
+    order = train.batch_order(lengths, Hyper(batch_size=2), seed=0)
+    spread = np.mean([abs(lengths[a] - lengths[b]) for a, b in order])
+    assert spread < np.mean(np.abs(np.diff(lengths))) / 4
+    firsts = [lengths[batch[0]] for batch in order]
+    assert abs(np.corrcoef(firsts[:-1], firsts[1:])[0, 1]) < 0.2  # long and short batches alternate by chance
 
 
 def test_learning_rate_warms_up_and_decays():
@@ -177,11 +193,11 @@ def test_divergence_stops_with_advice(module, tmp_path):
         return sft.loss(model, batch) * math.nan
 
     with pytest.raises(train.TrainingError, match=r"diverged at step 1.*Lower `lr`"):
-        train.train(module, broken, rows(), HYPER, 0, tmp_path / "c")
+        train.train(alone(module), broken, rows(), HYPER, 0, tmp_path / "c")
 
 
 def test_a_saved_adapter_gives_the_same_logits_fused_and_not(module, tmp_path):
-    train.train(module, sft.loss, rows(), HYPER, 0, tmp_path / "c")
+    train.train(alone(module), sft.loss, rows(), HYPER, 0, tmp_path / "c")
     train.save_adapter(module, HYPER, tmp_path)
     tokens = mx.array([rows()[4].tokens])
     expected = module(tokens)

@@ -1,0 +1,95 @@
+"""Worker processes share the work without changing it, and their failures are told."""
+
+import os
+import signal
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from fixtures import arms, live, models, train
+from fixtures.methods import sft
+from fixtures.prompts import Prompt
+from fixtures.workers import Team, WorkerError
+
+HYPER = arms.Hyper(rank=2, alpha=4, lr=1e-2, final_lr=1e-3, warmup_steps=1, epochs=2, batch_size=3)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_qwen):
+    return models.load(str(tiny_qwen))
+
+
+@pytest.fixture(scope="module")
+def pair(model, tiny_qwen):
+    """This process and one worker."""
+    team = Team(model, str(tiny_qwen), 2, offline=True)
+    yield team
+    team.close()
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    return [
+        Prompt(str(n), tuple(rng.integers(2, 250, n).tolist()), (*rng.integers(2, 250, 9).tolist(), 257))
+        for n in range(10, 90, 11)
+    ]
+
+
+def add(model, share, tell):
+    tell(f"adding {share}")
+    if share == [13]:
+        raise ValueError("unlucky")
+    if share == ["die"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return sum(share)
+
+
+def test_results_keep_their_order_and_messages_come_home(pair):
+    told = []
+    assert pair.run(add, [[1, 2], [3]], told.append) == [3, 3]
+    assert sorted(told) == ["adding [1, 2]", "adding [3]"]
+
+
+def test_a_failure_is_raised_here_and_the_team_goes_on(pair):
+    with pytest.raises(WorkerError, match=r"(?s)worker 1 failed.*ValueError: unlucky"):
+        pair.run(add, [[1], [13]])
+    assert pair.run(add, [[1], [2]]) == [1, 2]
+
+
+def test_a_killed_worker_is_an_error_and_not_a_hang(pair):
+    with pytest.raises(WorkerError, match=r"worker 1 died with exit code -9.*--workers 1"):
+        pair.run(add, [[1], ["die"]])
+    assert pair.run(add, [[1], [2]]) == [1, 2]
+
+
+def test_a_failure_here_ends_the_workers(pair):
+    with pytest.raises(ValueError, match="unlucky"):
+        pair.run(add, [[13], [1]])
+    assert pair.run(add, [[1], [2]]) == [1, 2]
+
+
+def test_two_processes_train_what_one_trains(model, pair, rows, tiny_qwen, tmp_path):
+    alone = train.train(Team(model, str(tiny_qwen), 1), sft.loss, rows, HYPER, 0, tmp_path / "a")
+    alone = {name: np.array(value) for name, value in alone.items()}
+    together = train.train(pair, sft.loss, rows, HYPER, 0, tmp_path / "b")
+    again = {name: np.array(value) for name, value in together.items()}
+    for name, value in alone.items():
+        assert mx.allclose(mx.array(value), together[name], rtol=1e-3, atol=1e-5)
+    train.save_adapter(model.module, HYPER, tmp_path)
+    asked = live.Questions(tmp_path, HYPER, arms.Decoding(2), rows[:1])
+    pair.run(live.answer, [asked, asked])  # leaves fused layers behind
+    for name, value in train.train(pair, sft.loss, rows, HYPER, 0, tmp_path / "c").items():
+        assert np.array_equal(again[name], value)
+
+
+def test_two_processes_answer_what_one_answers(model, pair, rows):
+    def questions(*parts):
+        return [live.Questions(None, HYPER, arms.Decoding(12, batch_size=2), list(part)) for part in parts]
+
+    found = {1: [], 2: []}
+    for size, shares in ((1, questions(rows)), (2, questions(rows[::2], rows[1::2]))):
+        pair.run(live.answer, shares, lambda step, size=size: found[size].extend(step.finished))
+    assert len(found[1]) == len(rows)
+    assert sorted(found[1], key=str) == sorted(found[2], key=str)
