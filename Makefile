@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 LOCK := $(if $(filter cuda13,$(MLX)),requirements-cuda13.lock,requirements.lock)
 STAMP := $(VENV)/.installed-$(MLX)
 
-.PHONY: bench test unit replay smoke check format lock setup clean
+# make peers [ARGS='--only torch --rounds 1']
+.PHONY: bench test unit replay smoke peers check format lock setup clean
 
 bench: setup
 	$(BIN)/python -m pytest bench -k "$(K)" --scale $(SCALE) $(ARGS)
@@ -26,6 +27,10 @@ replay: setup
 
 smoke: setup
 	$(BIN)/python -m pytest bench --scale smoke --ignore=bench/unit -k "not throughput" $(ARGS)
+
+# Not part of CI: installs torch and compiles llama.cpp into the cache, then runs for about half an hour.
+peers: setup
+	$(BIN)/python -m bench.peers.compare $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -3,11 +3,12 @@
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
 from bench.unit.strategies import HOSTILE
-from fixtures import assets, official
+from fixtures import assets, official, results
 from fixtures.dataset import Answer, Call, Example, gold_calls
 from fixtures.match import prepare
 from fixtures.mutations import HARMFUL, mutate
@@ -126,42 +127,74 @@ def prompts(bench, model):
     return render_prompts([bench.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
 
 
-def per_second(benchmark, tokens):
-    """Tokens per second of the one pedantic round, into the benchmark's record."""
-    if benchmark.enabled:
-        benchmark.extra_info.update(tokens=tokens, tokens_per_s=tokens / benchmark.stats.stats.min)
+@pytest.fixture(scope="session")
+def reference_gflops(bench):
+    """What one 1,024-wide float32 matmul reaches here, with the threads that a run has."""
+    import mlx.core as mx
+
+    a = mx.random.normal((1024, 1024))
+    mx.eval(a)
+    return 2 * 1024**3 / min(seconds(lambda: mx.eval(a @ a)) for _ in range(8)) / 1e9
+
+
+@pytest.fixture
+def per_second(benchmark, bench, reference_gflops):
+    """Tokens per second into the benchmark's record, also per TFLOP/s of the reference: that compares machines."""
+
+    def note(tokens):
+        if not benchmark.enabled:
+            return
+        speed = tokens / benchmark.stats.stats.min
+        versions = {name: results.provenance()["versions"][name] for name in ("mlx", "mlx-lm")}
+        benchmark.extra_info.update(
+            tokens=tokens, tokens_per_s=speed, reference_gflops=reference_gflops,
+            tokens_per_s_per_tflops=1000 * speed / reference_gflops,
+            blas=bench.blas.reason, processes=bench.live.team.size, **versions,
+        )  # fmt: skip
+        print(f"{tokens} tokens, {speed:.1f}/s; {1000 * speed / reference_gflops:.0f}/s per reference TFLOP/s")
+
+    return note
 
 
 @pytest.mark.live
-def test_throughput_of_training(benchmark, bench, model, prompts, tmp_path):
+def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tmp_path):
     """Optimizer steps over 20 examples, after one step that compiles the kernels."""
     from dataclasses import replace
 
-    from fixtures import train
+    from fixtures import adapters, train
     from fixtures.methods import METHODS
 
     hyper = replace(bench.scale.hyper, epochs=1)
     arguments = (bench.live.team, METHODS["sft"], prompts, hyper, 0)
     train.train(*arguments, tmp_path / "warm")
     benchmark.pedantic(lambda: train.train(*arguments, tmp_path / "timed"), rounds=1)
-    train.detach(model.module)
-    per_second(benchmark, sum(len(p.tokens) + len(p.completion) for p in prompts))
+    adapters.detach(model.module)
+    per_second(sum(len(p.tokens) + len(p.completion) for p in prompts))
 
 
 @pytest.mark.live
-@pytest.mark.parametrize(("part", "new_tokens"), [("prefill", 1), ("prefill_and_decode", 33)])
-def test_throughput_of_generation(benchmark, bench, prompts, part, new_tokens):
-    """Twenty rows: the prompts alone, and with 32 more tokens each."""
+@pytest.mark.parametrize(
+    ("part", "rows", "new_tokens"), [("prefill", 20, 1), ("decode_20", 20, 33), ("decode_1", 1, 33)]
+)
+def test_throughput_of_generation(benchmark, bench, prompts, per_second, part, rows, new_tokens):
+    """The prompts alone; and 33 tokens each, with the reading of the prompts in the time."""
     from fixtures.arms import Decoding
     from fixtures.live import Questions, answer
 
-    team, finished = bench.live.team, []
-    ordered = sorted(prompts, key=lambda prompt: -len(prompt.tokens))
-    decoding = Decoding(max_new_tokens=new_tokens)
-    shares = [Questions(None, bench.scale.hyper, decoding, ordered[k :: team.size]) for k in range(team.size)]
-    benchmark.pedantic(
-        lambda: team.run(answer, shares, lambda step: finished.append(step.tokens)),
-        setup=finished.clear, rounds=1, warmup_rounds=1,
-    )  # fmt: skip
-    read = sum(len(prompt.tokens) for prompt in prompts)
-    per_second(benchmark, read if part == "prefill" else sum(finished))
+    team, told = bench.live.team, []
+    ordered, decoding = sorted(prompts[:rows], key=lambda prompt: -len(prompt.tokens)), Decoding(new_tokens)
+    size = min(team.size, rows)
+    shares = [Questions(None, bench.scale.hyper, decoding, ordered[k::size]) for k in range(size)]
+    benchmark.pedantic(lambda: team.run(answer, shares, told.append), setup=told.clear, rounds=1, warmup_rounds=1)
+    per_second(sum(len(p.tokens) for p in ordered) if part == "prefill" else sum(step.tokens for step in told))
+
+
+STARTS = {"collecting": ["--collect-only"], "replaying": ["--replay", "--ignore=bench/unit", "-k", "not throughput"]}
+
+
+@pytest.mark.parametrize("what", STARTS)
+def test_throughput_of_starting(benchmark, what):
+    """Collecting all tests, and replaying the default run, each in a fresh process."""
+    command = [sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider", *STARTS[what]]
+    run = partial(subprocess.run, command, cwd=results.ROOT, check=True, capture_output=True)
+    benchmark.pedantic(run, rounds=3, warmup_rounds=1)

@@ -1,6 +1,7 @@
 """Small stand-ins shared by the unit tests: a tiny model and a tokenizer of one token per character."""
 
 import json
+import shutil
 
 import pytest
 from hypothesis import settings
@@ -99,6 +100,20 @@ def tiny_qwen(tmp_path_factory):
     wrapped = PreTrainedTokenizerFast(tokenizer_object=fast, eos_token="<|im_end|>")
     wrapped.chat_template = TEMPLATE
     wrapped.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def lively_qwen(tiny_qwen, tmp_path_factory):
+    """The same with four times its weights: as it is, it says one token for ever."""
+    import mlx.core as mx
+
+    path = tmp_path_factory.mktemp("models") / "lively-qwen2-4bit"
+    shutil.copytree(tiny_qwen, path)
+    (file,) = path.glob("*.safetensors")
+    weights = mx.load(str(file))
+    louder = {n: 4 * w for n, w in weights.items() if "_proj." in n and n.endswith((".scales", ".biases"))}
+    mx.save_safetensors(str(file), weights | louder, metadata={"format": "mlx"})
     return path
 
 

@@ -5,7 +5,6 @@ import io
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
-from mlx_lm.tuner.lora import LoRALinear
 
 from fixtures import kernels
 
@@ -110,6 +109,8 @@ def test_cross_entropy_of_a_near_impossible_target_stays_finite():
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_lora_as_one_matmul_and_its_gradients(bias):
+    from mlx_lm.tuner.lora import LoRALinear
+
     layer = LoRALinear.from_base(nn.Linear(12, 20, bias=bias), r=4, scale=2.0)
     layer.lora_b = mx.random.normal(layer.lora_b.shape)
     x, weight = mx.random.normal((2, 5, 12)), mx.random.normal((2, 5, 20))

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from fixtures import live, regimes, train
+from fixtures import adapters, live, regimes, train
 from fixtures.arms import Arm, Decoding, Hyper, Scale
 
 ARM = Arm("sft", "all_patterns")
@@ -84,8 +84,12 @@ def test_an_interrupted_evaluation_keeps_its_answers(arms, ids, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(live, "append_completions", interrupt)
+    session = arms()
+    session.base_model()
     with pytest.raises(KeyboardInterrupt):
-        arms().complete(ARM, ids)
+        session.complete(ARM, ids)
+    layers = session.base_model().module.named_modules()
+    assert not any(isinstance(layer, adapters.FusedLinear) for _, layer in layers)
     assert arms().complete(ARM, ids) == expected
     assert sum(asked) == len(ids)
 

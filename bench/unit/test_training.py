@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 
-from fixtures import train
+from fixtures import adapters, train
 from fixtures.arms import Hyper
 from fixtures.methods import sft
 from fixtures.models import hidden_states, project
@@ -69,7 +69,7 @@ def test_rows_padded_together_lose_as_much_as_alone(module):
 
 
 def test_padding_and_prompt_targets_have_no_gradient(module):
-    train.attach(module, HYPER, seed=1)
+    adapters.attach(module, HYPER, seed=1)
     batch = train.collate(rows()[:2])
     noise = mx.array(np.where(np.array(batch.tokens) == 0, 7, np.array(batch.tokens)))
     changed = batch._replace(tokens=noise)  # pad tokens are 0, which no row holds
@@ -99,9 +99,9 @@ def test_targets_follow_their_positions():
 def test_a_fresh_adapter_changes_nothing(module):
     tokens = mx.array([rows()[4].tokens])
     before = module(tokens)
-    train.attach(module, HYPER, seed=3)
+    adapters.attach(module, HYPER, seed=3)
     assert mx.array_equal(module(tokens), before)
-    train.detach(module)
+    adapters.detach(module)
     assert mx.array_equal(module(tokens), before)
 
 
@@ -110,7 +110,7 @@ def test_training_lowers_the_loss_and_touches_only_the_adapter(module, tmp_path)
     losses = []
     train.train(alone(module), sft.loss, rows(), HYPER, 0, tmp_path / "c", lambda step: losses.append(step.loss))
     assert np.mean(losses[-2:]) < np.mean(losses[:2])
-    train.detach(module)
+    adapters.detach(module)
     for name, value in tree_flatten(module.parameters()):
         assert np.array_equal(np.array(value), base[name])
 
@@ -149,10 +149,10 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(module, tmp_path, mon
 def test_micro_batches_do_not_change_the_step(module, monkeypatch):
     def updated(limit):
         monkeypatch.setattr(train, "micro_batch_tokens", lambda: limit)
-        train.attach(module, HYPER, seed=2)
+        adapters.attach(module, HYPER, seed=2)
         optimizer = optim.SGD(learning_rate=0.1)
-        loss = train._step(alone(module), sft.loss, optimizer, rows(), HYPER)
-        return loss, train.adapter_weights(module)
+        loss = train._step(alone(module), sft.loss, optimizer, rows(), HYPER, fresh=True)
+        return loss, adapters.weights(module)
 
     (whole, a), (parts, b) = updated(100_000), updated(1)
     assert whole == pytest.approx(parts, rel=1e-5)
@@ -198,15 +198,15 @@ def test_divergence_stops_with_advice(module, tmp_path):
 
 def test_a_saved_adapter_gives_the_same_logits_fused_and_not(module, tmp_path):
     train.train(alone(module), sft.loss, rows(), HYPER, 0, tmp_path / "c")
-    train.save_adapter(module, HYPER, tmp_path)
+    adapters.save(module, HYPER, tmp_path)
     tokens = mx.array([rows()[4].tokens])
     expected = module(tokens)
-    train.detach(module)
+    adapters.detach(module)
     base = module(tokens)
-    train.load_adapter(module, HYPER, tmp_path)
+    adapters.load(module, HYPER, tmp_path)
     assert mx.array_equal(module(tokens), expected)
-    train.fuse(module)
+    adapters.fuse(module)
     assert mx.allclose(module(tokens), expected, atol=1e-5)
     assert not mx.allclose(module(tokens), base, atol=1e-3)
-    train.detach(module)
+    adapters.detach(module)
     assert mx.array_equal(module(tokens), base)

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from fixtures import arms, live, models, train
+from fixtures import accelerate, adapters, arms, live, models, train
 from fixtures.methods import sft
 from fixtures.prompts import Prompt
 from fixtures.workers import Team, WorkerError
@@ -16,14 +16,14 @@ HYPER = arms.Hyper(rank=2, alpha=4, lr=1e-2, final_lr=1e-3, warmup_steps=1, epoc
 
 
 @pytest.fixture(scope="module")
-def model(tiny_qwen):
-    return models.load(str(tiny_qwen))
+def model(lively_qwen):
+    return models.load(str(lively_qwen))
 
 
 @pytest.fixture(scope="module")
-def pair(model, tiny_qwen):
+def pair(model, lively_qwen):
     """This process and one worker."""
-    team = Team(model, str(tiny_qwen), 2, offline=True)
+    team = Team(model, str(lively_qwen), 2, offline=True)
     yield team
     team.close()
 
@@ -48,8 +48,8 @@ def add(model, share, tell):
 
 def test_results_keep_their_order_and_messages_come_home(pair):
     told = []
-    assert pair.run(add, [[1, 2], [3]], told.append) == [3, 3]
-    assert sorted(told) == ["adding [1, 2]", "adding [3]"]
+    assert pair.run(add, [[1, 2], [4]], told.append) == [3, 4]
+    assert sorted(told) == ["adding [1, 2]", "adding [4]"]
 
 
 def test_a_failure_is_raised_here_and_the_team_goes_on(pair):
@@ -70,18 +70,27 @@ def test_a_failure_here_ends_the_workers(pair):
     assert pair.run(add, [[1], [2]]) == [1, 2]
 
 
-def test_two_processes_train_what_one_trains(model, pair, rows, tiny_qwen, tmp_path):
-    alone = train.train(Team(model, str(tiny_qwen), 1), sft.loss, rows, HYPER, 0, tmp_path / "a")
+def test_two_processes_train_what_one_trains(model, pair, rows, lively_qwen, tmp_path):
+    alone = train.train(Team(model, str(lively_qwen), 1), sft.loss, rows, HYPER, 0, tmp_path / "a")
     alone = {name: np.array(value) for name, value in alone.items()}
     together = train.train(pair, sft.loss, rows, HYPER, 0, tmp_path / "b")
     again = {name: np.array(value) for name, value in together.items()}
     for name, value in alone.items():
         assert mx.allclose(mx.array(value), together[name], rtol=1e-3, atol=1e-5)
-    train.save_adapter(model.module, HYPER, tmp_path)
+    adapters.save(model.module, HYPER, tmp_path)
     asked = live.Questions(tmp_path, HYPER, arms.Decoding(2), rows[:1])
     pair.run(live.answer, [asked, asked])  # leaves fused layers behind
     for name, value in train.train(pair, sft.loss, rows, HYPER, 0, tmp_path / "c").items():
         assert np.array_equal(again[name], value)
+
+
+def test_a_team_of_three_shares_the_threads_of_blas(model, lively_qwen):
+    team, threads = Team(model, str(lively_qwen), 3, offline=True), accelerate.cores()
+    assert team.run(add, [[1], [2], [3]]) == [1, 2, 3]
+    assert accelerate.cores() == threads
+    team.close()
+    with pytest.raises(ValueError, match="4 shares for a team of 3"):
+        team.run(add, [[1]] * 4)
 
 
 def test_two_processes_answer_what_one_answers(model, pair, rows):
@@ -91,5 +100,5 @@ def test_two_processes_answer_what_one_answers(model, pair, rows):
     found = {1: [], 2: []}
     for size, shares in ((1, questions(rows)), (2, questions(rows[::2], rows[1::2]))):
         pair.run(live.answer, shares, lambda step, size=size: found[size].extend(step.finished))
-    assert len(found[1]) == len(rows)
+    assert len({completion.text for completion in found[1]}) == len(rows)
     assert sorted(found[1], key=str) == sorted(found[2], key=str)

@@ -1,0 +1,152 @@
+"""Peers and callbench on the same work, in turns, on this machine: medians, and ratios with their spread.
+
+make peers                 makes the environments, then runs this
+python -m bench.peers.compare --rounds 3 --only torch
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from fixtures import assets, results
+
+HERE = Path(__file__).parent
+TASKS = (
+    {"do": "train", "length": 160}, {"do": "train", "length": 416}, {"do": "prefill"},
+    {"do": "decode", "rows": 20}, {"do": "decode", "rows": 1},
+)  # fmt: skip
+SLOW = {"stock": ({"do": "train", "length": 160}, {"do": "prefill"}, {"do": "decode", "rows": 1})}  # once each
+LOSS_TOLERANCE = 1e-3
+SAME_ANSWERS = 0.9  # a near tie may fall either way by rounding
+
+
+class Peer:
+    """A process that does tasks, and how fast it did them."""
+
+    def __init__(self, name, python, folder, threads):
+        command = [str(python), str(HERE / f"peer_{name}.py"), str(folder), str(threads)]
+        self.name = name
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.can = set(self._read()["can"])
+        self.runs = {}
+
+    def do(self, task):
+        self.process.stdin.write(json.dumps(task) + "\n")
+        self.process.stdin.flush()
+        result = self._read()
+        self.runs.setdefault(label(task), []).append(result)
+        return result
+
+    def _read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"peer {self.name} died with exit code {self.process.wait()}; its messages are above")
+        return json.loads(line)
+
+    def speeds(self, task):
+        return [run["tokens"] / run["seconds"] for run in self.runs.get(label(task), ())]
+
+
+def label(task):
+    return " ".join(str(value) for value in task.values())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", help="peers to run beside ours (default: all that can be installed)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--record", action="store_true", help="write results/peers.json")
+    options = parser.parse_args()
+    folder = assets.cache_root() / "peers" / "work"
+    subprocess.run([sys.executable, "-m", "bench.peers.work", str(folder)], check=True)
+    names = ("torch", "llama", "stock") if options.only is None else options.only
+    peers = [Peer("ours", sys.executable, folder, options.threads)]
+    peers += [Peer(name, environment(name), folder, options.threads) for name in names]
+    for round_ in range(options.rounds):
+        for task in TASKS:
+            for peer in peers:
+                if task["do"] in peer.can and (peer.name not in SLOW or (round_ == 0 and task in SLOW[peer.name])):
+                    print(f"round {round_ + 1}: {label(task)}: {peer.name} …", file=sys.stderr, flush=True)
+                    peer.do(task)
+    decode = decoder(folder)
+    problems = [problem for peer in peers[1:] for problem in differences(peers[0], peer, decode)]
+    show(peers, problems)
+    if options.record:
+        record(peers, problems)
+    sys.exit(bool(problems))
+
+
+def environment(name):
+    """The Python of a peer's own environment, made if need be."""
+    folder = assets.cache_root() / "peers" / name
+    python = folder / "bin" / "python"
+    requirements = HERE / f"{name}.txt"
+    stamp = folder / "installed"
+    if not stamp.exists() or stamp.read_text() != requirements.read_text():
+        print(f"installing {requirements.name} …", file=sys.stderr, flush=True)
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--requirement", requirements], check=True)
+        stamp.write_text(requirements.read_text())
+    return python
+
+
+def differences(ours, peer, decode):
+    """Where a peer did other work than we did; llama.cpp computes with 4-bit weights, so it may."""
+    for task in TASKS if peer.name != "llama" else ():
+        mine, theirs = (p.runs.get(label(task), [{}])[0] for p in (ours, peer))
+        for step, (a, b) in enumerate(zip(mine.get("losses", ()), theirs.get("losses", ()), strict=False)):
+            if not abs(a - b) <= LOSS_TOLERANCE:
+                yield f"{label(task)}: loss at step {step} is {a:.5f} here and {b:.5f} with {peer.name}"
+        texts = [decode(ids) for ids in theirs.get("answers", ())]
+        same = sum(text.startswith(answer) for answer, text in zip(mine.get("answers", ()), texts, strict=False))
+        if same < SAME_ANSWERS * len(texts):
+            yield f"{label(task)}: {same} of {len(texts)} greedy answers are the same with {peer.name}"
+
+
+def decoder(folder):
+    """Token ids → text, by the model's own tokenizer."""
+    from mlx_lm.utils import load_tokenizer
+
+    work = json.loads((folder / "work.json").read_text())
+    return load_tokenizer(Path(work["mlx"])).decode
+
+
+def show(peers, problems):
+    table = Table("work", *(f"{peer.name}, tokens/s" for peer in peers), *(f"ours / {p.name}" for p in peers[1:]))
+    for task in TASKS:
+        speeds = [peer.speeds(task) for peer in peers]
+        cells = [f"{statistics.median(s):.1f}" if s else "–" for s in speeds]
+        table.add_row(label(task), *cells, *(spread(speeds[0], theirs) for theirs in speeds[1:]))
+    Console(width=160).print(table)
+    for problem in problems:
+        print(f"NOT THE SAME WORK: {problem}")
+
+
+def spread(ours, theirs):
+    """The median ratio of the rounds, and the smallest and largest."""
+    if not theirs:
+        return "–"
+    ratios = [a / b for a, b in zip(ours, theirs, strict=False)]
+    return f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
+
+
+def record(peers, problems):
+    found = {
+        peer.name: {label(task): [round(s, 1) for s in speeds] for task in TASKS if (speeds := peer.speeds(task))}
+        for peer in peers
+    }
+    document = {"tokens_per_s": found, "problems": problems, "provenance": results.provenance()}
+    (results.RESULTS / "peers.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

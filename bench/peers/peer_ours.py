@@ -1,0 +1,83 @@
+"""callbench itself, through the functions that a run uses."""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from protocol import serve, timed
+
+FOLDER = Path(sys.argv[1])
+WORK = json.loads((FOLDER / "work.json").read_text())
+
+
+def main():
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from fixtures import accelerate, assets
+
+    accelerate.preload_blas(assets.cache_root() / "blas", int(sys.argv[2]))
+    from fixtures import models
+    from fixtures.workers import Team
+
+    model = models.load(WORK["model"])
+    team = Team(model, WORK["model"], accelerate.cores())
+    tasks = {"train": train, "prefill": prefill, "decode": decode}
+    serve({name: partial(task, team) for name, task in tasks.items()})
+
+
+def train(team, length):
+    import mlx.core as mx
+    import mlx.optimizers as optim
+    from mlx.utils import tree_unflatten
+
+    from fixtures import adapters, train
+    from fixtures.arms import Hyper
+    from fixtures.methods import sft
+    from fixtures.prompts import Prompt
+
+    hyper = Hyper(WORK["rank"], WORK["alpha"], WORK["lr"], WORK["lr"], 0, 1, WORK["batch"], WORK["max_grad_norm"])
+    cut = length - WORK["completion"]
+    rows = [Prompt(str(i), tuple(r[:cut]), tuple(r[cut:])) for i, r in enumerate(WORK["training"][str(length)])]
+    module = team.model.module
+    adapters.attach(module, hyper)
+    first = np.load(FOLDER / "lora_a.npz")
+    module.update(tree_unflatten([(f"{name}.lora_a", mx.array(first[name].T)) for name in first.files]))
+    optimizer = optim.Adam(hyper.lr, bias_correction=True)
+    optimizer.init(module.trainable_parameters())
+    batches = [rows[i : i + hyper.batch_size] for i in range(0, len(rows), hyper.batch_size)]
+    step = partial(train._step, team, sft.loss, optimizer, hyper=hyper)
+    losses = [step(rows=batches[0])]  # warm
+    seconds, rest = timed(lambda: [step(rows=batch) for batch in batches[1:]])
+    return {"seconds": seconds, "tokens": length * len(rows[hyper.batch_size :]), "losses": losses + rest}
+
+
+def generate(team, rows, new_tokens):
+    """Seconds, new tokens, and the answers as text."""
+    from fixtures import live
+    from fixtures.arms import Decoding, Hyper
+    from fixtures.prompts import Prompt
+
+    prompts = [Prompt(str(i), tuple(tokens), ()) for i, tokens in enumerate(WORK["prompts"][:rows])]
+    ordered = sorted(prompts, key=lambda prompt: -len(prompt.tokens))
+    size = min(team.size, rows)
+    shares = [live.Questions(None, Hyper(), Decoding(new_tokens), ordered[k::size]) for k in range(size)]
+    done = []
+    seconds, _ = timed(lambda: team.run(live.answer, shares, done.append))
+    finished = sorted((c for step in done for c in step.finished), key=lambda c: int(c.id))
+    return seconds, sum(step.tokens for step in done), [c.text for c in finished]
+
+
+def prefill(team):
+    seconds, _, _ = generate(team, len(WORK["prompts"]), 1)
+    return {"seconds": seconds, "tokens": sum(map(len, WORK["prompts"]))}
+
+
+def decode(team, rows):
+    short, few, _ = generate(team, rows, 1)
+    long, many, answers = generate(team, rows, 1 + WORK["new_tokens"])
+    return {"seconds": long - short, "tokens": many - few, "answers": answers}
+
+
+if __name__ == "__main__":  # worker processes import this file again
+    main()

@@ -1,0 +1,99 @@
+"""torch + transformers + peft on the CPU: the vocabulary projection only where the loss is, as ours."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from protocol import serve, timed
+from transformers import LlamaForCausalLM
+
+FOLDER = Path(sys.argv[1])
+WORK = json.loads((FOLDER / "work.json").read_text())
+torch.set_num_threads(int(sys.argv[2]))
+
+
+def load():
+    return LlamaForCausalLM.from_pretrained(FOLDER / "model", dtype=torch.float32, attn_implementation="sdpa").eval()
+
+
+def adapted():
+    base = load()
+    names = [
+        name for name, layer in base.named_modules() if isinstance(layer, torch.nn.Linear) and "lm_head" not in name
+    ]
+    model = get_peft_model(
+        base, LoraConfig(r=WORK["rank"], lora_alpha=WORK["alpha"], target_modules=names, lora_dropout=0.0)
+    )
+    first = np.load(FOLDER / "lora_a.npz")
+    for name, layer in model.base_model.model.named_modules():
+        if name in first.files:
+            layer.lora_A["default"].weight.data = torch.tensor(first[name])
+    return model
+
+
+def train(length):
+    model = adapted()
+    llama, head = model.base_model.model.model, model.base_model.model.lm_head
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trainable, lr=WORK["lr"])
+    rows = torch.tensor(WORK["training"][str(length)])
+    losses = []
+
+    def step(batch):
+        hidden = llama(batch[:, :-1], use_cache=False).last_hidden_state[:, -WORK["completion"] :]  # (B, N, D)
+        targets = batch[:, -WORK["completion"] :].reshape(-1)
+        loss = torch.nn.functional.cross_entropy(head(hidden).reshape(targets.numel(), -1), targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trainable, WORK["max_grad_norm"])
+        optimizer.step()
+        losses.append(loss.item())
+
+    batches = rows.split(WORK["batch"])
+    step(batches[0])  # warm
+    seconds, _ = timed(lambda: [step(batch) for batch in batches[1:]])
+    return {"seconds": seconds, "tokens": rows[WORK["batch"] :].numel(), "losses": losses}
+
+
+def padded(rows):
+    prompts = WORK["prompts"][:rows]
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    return ids, mask
+
+
+BASE = load()
+
+
+@torch.inference_mode()
+def prefill():
+    """Row by row: nothing is padded."""
+
+    def read():
+        for tokens in WORK["prompts"]:
+            BASE(torch.tensor([tokens]), use_cache=True, logits_to_keep=1)
+
+    seconds, _ = timed(read)
+    return {"seconds": seconds, "tokens": sum(map(len, WORK["prompts"]))}
+
+
+@torch.inference_mode()
+def decode(rows):
+    """Time of many tokens less the time of one."""
+    ids, mask = padded(rows)
+
+    def generate(n):
+        return BASE.generate(
+            ids, attention_mask=mask, max_new_tokens=n, min_new_tokens=n, do_sample=False, pad_token_id=0
+        )
+
+    short, _ = timed(lambda: generate(1))
+    long, out = timed(lambda: generate(1 + WORK["new_tokens"]))
+    return {"seconds": long - short, "tokens": rows * WORK["new_tokens"], "answers": out[:, ids.shape[1] :].tolist()}
+
+
+serve({"train": train, "prefill": prefill, "decode": decode})

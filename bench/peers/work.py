@@ -1,0 +1,89 @@
+"""The work that all peers do: the same weights, tokens and adapter, written once into a folder.
+
+model/          the model as Hugging Face's llama in float32 (rope is not interleaved there)
+lora_a.npz      each linear layer's first LoRA matrix (R, I); the second one starts at zero
+work.json       training batches by length, prompts, hyper-parameters, the path of the GGUF
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from fixtures import accelerate, assets
+
+accelerate.preload_blas(assets.cache_root() / "blas")
+
+import mlx.core as mx  # noqa: E402
+import numpy as np  # noqa: E402
+from mlx.utils import tree_flatten  # noqa: E402
+
+from fixtures import models, prompts, regimes, splits  # noqa: E402
+from fixtures.arms import Hyper  # noqa: E402
+from fixtures.dataset import load_examples  # noqa: E402
+
+MODEL = "smollm2_135m"
+LENGTHS = (160, 416)  # tokens per training row
+BATCH, COMPLETION, STEPS = 4, 40, 4
+ROWS, NEW_TOKENS = 20, 32
+
+
+def main(folder):
+    model = models.load(MODEL)
+    examples, partition = load_examples(assets.fetch(assets.BFCL)), splits.load_partition()
+    ids = regimes.subset(regimes.REGIMES["all_patterns"](partition, examples), None, 0, examples)
+    rows = prompts.render_prompts([examples[i] for i in ids], model.tokenizer, model.end_of_turn)
+    stream = [token for row in rows for token in row.tokens + row.completion]
+    hyper = Hyper()
+    source = models.MODELS[MODEL]
+    work = {
+        "training": {str(n): [stream[i * n : (i + 1) * n] for i in range(BATCH * STEPS)] for n in LENGTHS},
+        "batch": BATCH,
+        "completion": COMPLETION,
+        "prompts": [list(row.tokens) for row in rows[:ROWS]],
+        "new_tokens": NEW_TOKENS,
+        "rank": hyper.rank,
+        "alpha": hyper.alpha,
+        "lr": 1e-4,
+        "max_grad_norm": hyper.max_grad_norm,
+        "model": MODEL,
+        "mlx": str(models.locate(MODEL)),
+        "gguf": str(assets.fetch(source.asset) / source.member),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_model(model, folder / "model")
+    write_lora(model, hyper.rank, folder / "lora_a.npz")
+    (folder / "work.json").write_text(json.dumps(work))
+
+
+def write_model(model, folder):
+    folder.mkdir(exist_ok=True)
+    config = json.loads((models.locate(MODEL) / "config.json").read_text())
+    weights = dict(tree_flatten(model.module.parameters()))
+    for name, value in weights.items():
+        for part, heads in (("q_proj", "num_attention_heads"), ("k_proj", "num_key_value_heads")):
+            if part in name:
+                weights[name] = halves(value, config[heads])
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "pt"})
+    plain = {k: v for k, v in config.items() if k not in ("quantization", "rope_traditional")}
+    (folder / "config.json").write_text(json.dumps(plain | {"architectures": ["LlamaForCausalLM"]}))
+
+
+def halves(weight, heads):
+    """Undo llama.cpp's interleaving: pairs (2i, 2i + 1) of a head become (i, i + half)."""
+    rows, width = weight.shape
+    return weight.reshape(heads, rows // heads // 2, 2, width).swapaxes(1, 2).reshape(rows, width)
+
+
+def write_lora(model, rank, path):
+    rng = np.random.default_rng(0)
+    layers = [(name, layer) for name, layer in model.module.named_modules() if name.endswith("_proj")]
+    scale = {name: 1 / layer.weight.shape[1] ** 0.5 for name, layer in layers}
+    arrays = {
+        name: rng.uniform(-scale[name], scale[name], (rank, layer.weight.shape[1])).astype(np.float32)
+        for name, layer in layers
+    }
+    np.savez(path, **arrays)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

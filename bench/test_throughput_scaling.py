@@ -1,0 +1,83 @@
+"""Do time and memory grow linearly with examples, lengths and items? (figures, not verdicts)"""
+
+import time
+from itertools import islice
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.live
+FACTORS = (1, 2, 4, 8)
+
+
+@pytest.fixture(scope="module")
+def stream(bench):
+    """Real training tokens, one after the other, to be cut to any length."""
+    from fixtures.prompts import render_prompts
+
+    model = bench.live.base_model()
+    ids = bench.training_ids("all_patterns")[:40]
+    rows = render_prompts([bench.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
+    return [token for row in rows for token in row.tokens + row.completion]
+
+
+@pytest.fixture
+def cut(stream):
+    """A maker of `n` rows of `length` tokens, the last 30 of each being the completion."""
+    from fixtures.prompts import Prompt
+
+    def of(n, length):
+        tokens = iter(stream * (1 + n * length // len(stream)))
+        rows = [tuple(islice(tokens, length)) for _ in range(n)]
+        return [Prompt(str(i), row[:-30], row[-30:]) for i, row in enumerate(rows)]
+
+    return of
+
+
+@pytest.fixture
+def work(bench, cut, tmp_path):
+    """What is done at each factor, by axis."""
+    from fixtures import train
+    from fixtures.arms import Decoding
+    from fixtures.live import Questions, answer
+    from fixtures.methods import METHODS
+
+    team, hyper = bench.live.team, bench.scale.hyper
+
+    def trained(rows):
+        train.train(team, METHODS["sft"], rows, hyper, 0, tmp_path / "checkpoints")
+
+    def answered(rows):
+        shares = [Questions(None, hyper, Decoding(16), rows[k :: team.size]) for k in range(team.size)]
+        team.run(answer, shares)
+
+    return {
+        "examples": lambda factor: trained(cut(2 * factor, 150)),
+        "lengths": lambda factor: trained(cut(2, 100 * factor)),
+        "items": lambda factor: answered(cut(6 * factor, 200)),
+    }
+
+
+@pytest.mark.parametrize("axis", ["examples", "lengths", "items"])
+def test_throughput_scaling(benchmark, work, axis):
+    """Seconds and peak memory of this process at 1, 2, 4 and 8 times the work, and the growth's exponent."""
+    import mlx.core as mx
+
+    def measured(factor):
+        mx.reset_peak_memory()
+        start = time.perf_counter()
+        work[axis](factor)
+        return time.perf_counter() - start, mx.get_peak_memory() / 1e9
+
+    work[axis](1)  # compiles kernels and starts the workers
+    found = benchmark.pedantic(lambda: [measured(factor) for factor in FACTORS], rounds=1)
+    exponents = [float(np.polyfit(np.log(FACTORS), np.log(column), 1)[0]) for column in zip(*found, strict=True)]
+    benchmark.extra_info.update(
+        seconds=[s for s, _ in found],
+        peak_gb=[gb for _, gb in found],
+        exponent_s=exponents[0],
+        exponent_gb=exponents[1],
+    )
+    for factor, (took, peak) in zip(FACTORS, found, strict=True):
+        print(f"{axis} x {factor}: {took:.2f} s, {peak:.2f} GB")
+    print(f"{axis}: seconds grow with exponent {exponents[0]:.2f}, memory with {exponents[1]:.2f} (1 is linear)")
