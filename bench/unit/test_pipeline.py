@@ -46,9 +46,10 @@ def test_replay_and_record_exclude_each_other():
     assert "use one of them" in run.stderr
 
 
-def test_replay_imports_no_mlx():
-    code = "import sys, fixtures.pipeline; sys.exit('mlx.core' in sys.modules)"
-    assert python("-c", code).returncode == 0
+@pytest.mark.parametrize("slow", ["mlx.core", "scipy.stats", "scipy.optimize", "mlx_lm", "transformers"])
+def test_starting_imports_nothing_slow(slow):
+    """Replay needs no MLX, and each of these takes a fifth of a second or more."""
+    assert python("-c", f"import sys, fixtures.pipeline; sys.exit({slow!r} in sys.modules)").returncode == 0
 
 
 def test_a_moved_number_explains_itself(monkeypatch):
