@@ -75,8 +75,9 @@ def main():
         for task in TASKS:
             for peer in peers:
                 if task["do"] in peer.can and (peer.name not in SLOW or (round_ == 0 and task in SLOW[peer.name])):
-                    print(f"round {round_ + 1}: {label(task)}: {peer.name} …", file=sys.stderr, flush=True)
-                    peer.do(task)
+                    run = peer.do(task)
+                    speed = run["tokens"] / run["seconds"]
+                    print(f"round {round_ + 1}: {label(task)}: {peer.name} {speed:.1f} tokens/s", flush=True)
     decode = decoder(folder)
     problems = [problem for peer in peers[1:] for problem in differences(peers[0], peer, decode)]
     show(peers, problems)

@@ -47,8 +47,8 @@ def train(team, length):
     optimizer.init(module.trainable_parameters())
     batches = [rows[i : i + hyper.batch_size] for i in range(0, len(rows), hyper.batch_size)]
     step = partial(train._step, team, sft.loss, optimizer, hyper=hyper)
-    losses = [step(rows=batches[0])]  # warm
-    seconds, rest = timed(lambda: [step(rows=batch) for batch in batches[1:]])
+    losses = [step(rows=batches[0], fresh=True)]  # warm
+    seconds, rest = timed(lambda: [step(rows=batch, fresh=False) for batch in batches[1:]])
     return {"seconds": seconds, "tokens": length * len(rows[hyper.batch_size :]), "losses": losses + rest}
 
 
