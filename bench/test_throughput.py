@@ -179,14 +179,12 @@ def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tm
 def test_throughput_of_generation(benchmark, bench, prompts, per_second, part, rows, new_tokens):
     """The prompts alone; and 33 tokens each, with the reading of the prompts in the time."""
     from fixtures.arms import Decoding
-    from fixtures.live import Questions, answer
+    from fixtures.live import answer, questions
 
     team, told = bench.live.team, []
-    ordered, decoding = sorted(prompts[:rows], key=lambda prompt: -len(prompt.tokens)), Decoding(new_tokens)
-    size = min(team.size, rows)
-    shares = [Questions(None, bench.scale.hyper, decoding, ordered[k::size]) for k in range(size)]
+    shares = questions(team.size, prompts[:rows], None, bench.scale.hyper, Decoding(new_tokens))
     benchmark.pedantic(lambda: team.run(answer, shares, told.append), setup=told.clear, rounds=1, warmup_rounds=1)
-    per_second(sum(len(p.tokens) for p in ordered) if part == "prefill" else sum(step.tokens for step in told))
+    per_second(sum(len(p.tokens) for p in prompts[:rows]) if part == "prefill" else sum(step.tokens for step in told))
 
 
 STARTS = {"collecting": ["--collect-only"], "replaying": ["--replay", "--ignore=bench/unit", "-k", "not throughput"]}

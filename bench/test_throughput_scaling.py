@@ -39,7 +39,7 @@ def work(bench, cut, tmp_path):
     """What is done at each factor, by axis."""
     from fixtures import train
     from fixtures.arms import Decoding
-    from fixtures.live import Questions, answer
+    from fixtures.live import answer, questions
     from fixtures.methods import METHODS
 
     team, hyper = bench.live.team, bench.scale.hyper
@@ -48,8 +48,7 @@ def work(bench, cut, tmp_path):
         train.train(team, METHODS["sft"], rows, hyper, 0, tmp_path / "checkpoints")
 
     def answered(rows):
-        shares = [Questions(None, hyper, Decoding(16), rows[k :: team.size]) for k in range(team.size)]
-        team.run(answer, shares)
+        team.run(answer, questions(team.size, rows, None, hyper, Decoding(16)))
 
     return {
         "examples": lambda factor: trained(cut(2 * factor, 150)),

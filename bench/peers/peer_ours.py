@@ -59,9 +59,7 @@ def generate(team, rows, new_tokens):
     from fixtures.prompts import Prompt
 
     prompts = [Prompt(str(i), tuple(tokens), ()) for i, tokens in enumerate(WORK["prompts"][:rows])]
-    ordered = sorted(prompts, key=lambda prompt: -len(prompt.tokens))
-    size = min(team.size, rows)
-    shares = [live.Questions(None, Hyper(), Decoding(new_tokens), ordered[k::size]) for k in range(size)]
+    shares = live.questions(team.size, prompts, None, Hyper(), Decoding(new_tokens))
     done = []
     seconds, _ = timed(lambda: team.run(live.answer, shares, done.append))
     finished = sorted((c for step in done for c in step.finished), key=lambda c: int(c.id))
