@@ -1,9 +1,7 @@
 """Model folders: the hub's Qwen path, proven with a tiny random 4-bit Qwen2 in the same layout."""
 
 import json
-from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from fixtures import generate, models, prompts, train
@@ -51,40 +49,6 @@ def test_an_unreachable_hub_says_what_to_do(monkeypatch, tmp_path):
 def rows_of(model, example, lengths):
     (prompt,) = prompts.render_prompts([example], model.tokenizer, model.end_of_turn)
     return [prompts.Prompt(str(n), prompt.tokens[-n:], prompt.completion) for n in lengths]
-
-
-def test_left_padding_does_not_change_a_row(tiny_qwen, example):
-    model = models.load(str(tiny_qwen))
-    rows = rows_of(model, example, [5, 31, 32, 33, 64, 90, 150])
-    decoding = Decoding(max_new_tokens=40, batch_size=7)
-    together = generate.complete(model, rows, decoding)
-    for row in rows:
-        assert generate.complete(model, [row], decoding) == {row.id: together[row.id]}
-
-
-def test_a_place_given_to_the_next_prompt_does_not_change_a_row(lively_qwen, monkeypatch):
-    """Rows end at different steps, so that places are dropped, refilled and realigned in the middle."""
-    model, rng = models.load(str(lively_qwen)), np.random.default_rng(0)
-    rows = [prompts.Prompt(str(n), tuple(rng.integers(2, 250, n).tolist()), ()) for n in range(10, 150, 6)]
-    stopping = replace(model, stop_tokens=frozenset(range(0, 260, 12)))
-    alone = generate.complete(stopping, rows, Decoding(40, batch_size=1))
-    assert len({c.tokens for c in alone.values()}) > 5
-    for batch_size in (2, 3, 8, 40):
-        assert generate.complete(stopping, rows, Decoding(40, batch_size=batch_size)) == alone
-    monkeypatch.setattr(generate, "CACHE_TOKENS", 600)  # three to twelve rows
-    assert generate.complete(stopping, rows, Decoding(40, batch_size=40)) == alone
-
-
-def test_every_prompt_is_answered_once_whatever_the_batches(tiny_qwen, example, monkeypatch):
-    model = models.load(str(tiny_qwen))
-    rows = rows_of(model, example, range(20, 50))
-    monkeypatch.setattr(generate, "PREFILL_TOKENS", 100)
-    told = []
-    answers = generate.complete(model, rows, Decoding(3, batch_size=4), told.append)
-    assert answers.keys() == {row.id for row in rows}
-    assert all(c.tokens == 3 or c.finish == "stop" for c in answers.values())
-    assert {c.prompt for c in answers.values()} == {row.sha256 for row in rows}
-    assert sum(step.tokens for step in told) == sum(c.tokens for c in answers.values())
 
 
 def test_gold_log_likelihood_is_the_loss_per_token(tiny_qwen, example):

@@ -1,0 +1,144 @@
+"""Generation on a tiny model: nothing but the prompt decides an answer, and it is that of plain greedy decoding."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures import generate, models, prompts
+from fixtures.arms import Decoding
+from fixtures.kv_cache import Slots
+from fixtures.lookup import Lookup
+
+
+@pytest.fixture(scope="module")
+def model(lively_qwen):
+    """Ends an answer at any of 22 tokens, so that rows end at different steps."""
+    return replace(models.load(str(lively_qwen)), stop_tokens=frozenset(range(0, 260, 12)))
+
+
+def made_rows(lengths, shared=()):
+    rng = np.random.default_rng(0)
+    return [prompts.Prompt(str(n), (*shared, *rng.integers(2, 250, n).tolist()), ()) for n in lengths]
+
+
+def greedy(model, row, limit):
+    """The same by definition: the whole text through the model for every token."""
+    tokens = list(row.tokens)
+    for _ in range(limit):
+        states = models.hidden_states(model.module, mx.array([tokens]))
+        tokens.append(mx.argmax(models.project(model.module, states[0, -1])).item())
+        if tokens[-1] in model.stop_tokens:
+            break
+    return tokens[len(row.tokens) :]
+
+
+@pytest.mark.parametrize("shared", [(), tuple(range(3, 40))], ids=["nothing_shared", "shared_beginning"])
+@pytest.mark.parametrize("batch_size", [1, 3, 40])
+def test_answers_are_those_of_plain_greedy_decoding(model, batch_size, shared):
+    rows = made_rows([*range(10, 90, 8), 200], shared)  # 200: attention in chunks
+    answers = generate.complete(model, rows, Decoding(30, batch_size=batch_size))
+    for row in rows:
+        expected = greedy(model, row, 30)
+        answer = answers[row.id]
+        assert (answer.tokens, answer.finish) == (len(expected), "length" if len(expected) == 30 else "stop")
+        assert answer.text == model.tokenizer.decode(
+            expected[:-1] if answer.finish == "stop" else expected, skip_special_tokens=False
+        )
+
+
+def test_a_place_given_to_the_next_prompt_does_not_change_a_row(model, monkeypatch):
+    """Rows end at different steps, so that places are refilled, packed and dropped in the middle."""
+    rows = made_rows(range(10, 150, 6))
+    alone = generate.complete(model, rows, Decoding(40, batch_size=1))
+    assert len({c.tokens for c in alone.values()}) > 5
+    for batch_size in (2, 3, 8, 40):
+        assert generate.complete(model, rows, Decoding(40, batch_size=batch_size)) == alone
+    monkeypatch.setattr(generate, "CACHE_TOKENS", 600)  # three to twelve rows
+    monkeypatch.setattr(generate, "ROOM", 4)
+    assert generate.complete(model, rows, Decoding(40, batch_size=40)) == alone
+
+
+def test_one_prompt_may_be_the_beginning_of_all_others(model):
+    (first, *_), longer = made_rows([30]), made_rows([7, 12])
+    rows = [first, *(replace(row, tokens=first.tokens + row.tokens) for row in longer)]
+    together = generate.complete(model, rows, Decoding(8))
+    assert together == {row.id: generate.complete(model, [row], Decoding(8))[row.id] for row in rows}
+
+
+def test_repetition_is_drafted(tiny_qwen):
+    """This model says one token for ever: eight of them are known after each forward pass."""
+    told = []
+    (answer,) = generate.complete(models.load(str(tiny_qwen)), made_rows([20]), Decoding(60), told.append).values()
+    assert answer.tokens == sum(step.tokens for step in told) == 60
+    assert len(told) < 40
+
+
+def test_every_prompt_is_answered_once_whatever_the_batches(model, monkeypatch):
+    rows = made_rows(range(20, 50))
+    monkeypatch.setattr(generate, "PREFILL_TOKENS", 100)
+    told = []
+    answers = generate.complete(model, rows, Decoding(3, batch_size=4), told.append)
+    assert answers.keys() == {row.id for row in rows}
+    assert all(c.tokens == 3 or c.finish == "stop" for c in answers.values())
+    assert {c.prompt for c in answers.values()} == {row.sha256 for row in rows}
+    assert sum(step.tokens for step in told) == sum(c.tokens for c in answers.values())
+
+
+tokens = st.lists(st.integers(0, 3), min_size=1, max_size=60)
+
+
+@given(tokens, st.integers(0, 8))
+def test_a_draft_is_what_followed_the_same_words(text, most):
+    draft = Lookup(text).draft(most)
+    assert len(draft) <= most
+    places = [i for i in range(1, len(text)) if text[i - 1] == text[-1]]
+    if not most or not places:
+        assert not draft
+    else:
+        assert any(text[i : i + len(draft)] == draft for i in places)
+
+
+def test_a_draft_follows_the_longest_and_last_match():
+    assert Lookup([1, 2, 3, 9, 9, 2, 3, 7, 1, 2, 3]).draft(2) == [9, 9]
+    assert Lookup([2, 3, 9, 2, 3, 7, 2, 3]).draft(2) == [7, 2]
+
+
+steps = st.lists(st.one_of(
+    st.tuples(st.just("accept"), st.lists(st.integers(0, 3), min_size=6, max_size=6), st.integers(1, 3)),
+    st.tuples(st.just("put"), st.integers(0, 5), st.integers(1, 20)),
+    st.tuples(st.just("resize"), st.lists(st.integers(0, 5), unique=True, max_size=6), st.integers(1, 6)),
+), max_size=12)  # fmt: skip
+
+
+@given(steps)
+def test_slots_keep_each_rows_text(todo):
+    """Against one list per row; a key is its token's number."""
+    slots, rows, number = Slots(1), [[], []], 0
+    slots.resize([], 2, 20)
+    prompt = SimpleNamespace(keys=mx.arange(20.0).reshape(1, 1, 20, 1), values=mx.arange(20.0).reshape(1, 1, 20, 1))
+    slots.put(0, 1, [prompt], 0)
+    rows[0] = [0.0]
+    for name, what, n in todo:
+        if name == "put":
+            row = what % len(rows)
+            rows[row] = [float(i) for i in range(min(n, slots.visible.shape[1]))]
+            slots.put(row, len(rows[row]), [prompt], 0)
+        elif name == "resize":
+            kept = [row for row in what if row < len(rows)]
+            rows = [*(rows[row] for row in kept), *[[] for _ in range(n)]]
+            slots.resize(kept, len(rows), max(map(len, rows)) + 20)
+        elif slots.used + n <= slots.visible.shape[1]:
+            new = mx.arange(number, number + len(rows) * n, dtype=mx.float32).reshape(len(rows), 1, n, 1)
+            number += len(rows) * n
+            slots.layers[0].update_and_fetch(new, new)
+            counts = np.minimum(np.resize(what, len(rows)), n)
+            slots.accept(counts, n)
+            rows = [row + new[i, 0, : counts[i], 0].tolist() for i, row in enumerate(rows)]
+        keys = np.array(slots.layers[0].keys)[:, 0, :, 0]
+        assert [keys[i, slots.visible[i]].tolist() for i in range(len(rows))] == rows
+        assert slots.lengths.tolist() == [len(row) for row in rows]
