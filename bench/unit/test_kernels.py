@@ -70,6 +70,13 @@ def test_attention_of_one_new_token_reads_the_whole_cache():
     assert close(found, mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask=mask))
 
 
+@pytest.mark.parametrize("t", [3, 128, 300])
+def test_attention_of_several_new_tokens_reads_the_cache_before_them(t):
+    q, k, v = mx.random.normal((2, 6, t, 8)), mx.random.normal((2, 3, t + 40, 8)), mx.random.normal((2, 3, t + 40, 8))
+    found = kernels.scaled_dot_product_attention(q, k, v, object(), 0.3, "causal")
+    assert close(found, mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask="causal"))
+
+
 def compiled_primitives(function, *arguments):
     """How many fused kernels the graph of a function's results has."""
     text = io.StringIO()
