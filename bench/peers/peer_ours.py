@@ -28,7 +28,6 @@ def main():
 
 def train(team, length):
     import mlx.core as mx
-    import mlx.optimizers as optim
     from mlx.utils import tree_unflatten
 
     from fixtures import adapters, train
@@ -43,8 +42,7 @@ def train(team, length):
     adapters.attach(module, hyper)
     first = np.load(FOLDER / "lora_a.npz")
     module.update(tree_unflatten([(f"{name}.lora_a", mx.array(first[name].T)) for name in first.files]))
-    optimizer = optim.Adam(hyper.lr, bias_correction=True)
-    optimizer.init(module.trainable_parameters())
+    optimizer = train.adam(module, hyper)
     batches = [rows[i : i + hyper.batch_size] for i in range(0, len(rows), hyper.batch_size)]
     step = partial(train._step, team, sft.loss, optimizer, hyper=hyper)
     losses = [step(rows=batches[0], fresh=True)]  # warm

@@ -150,14 +150,21 @@ def test_micro_batches_do_not_change_the_step(module, monkeypatch):
     def updated(limit):
         monkeypatch.setattr(train, "micro_batch_tokens", lambda: limit)
         adapters.attach(module, HYPER, seed=2)
-        optimizer = optim.SGD(learning_rate=0.1)
-        loss = train._step(alone(module), sft.loss, optimizer, rows(), HYPER, fresh=True)
+        loss = train._step(alone(module), sft.loss, optim.SGD(learning_rate=0.1), rows(), HYPER, fresh=True)
         return loss, adapters.weights(module)
 
     (whole, a), (parts, b) = updated(100_000), updated(1)
     assert whole == pytest.approx(parts, rel=1e-5)
     for name in a:
         assert mx.allclose(a[name], b[name], rtol=1e-4, atol=1e-6)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(1, 4))
+def test_micro_batches_give_every_member_of_the_team_work(lengths, size):
+    made = [Prompt(str(i), (7,) * n, (1,)) for i, n in enumerate(lengths)]
+    parts = list(train.micro_batches(made, size))
+    assert sorted(row.id for part in parts for row in part) == sorted(row.id for row in made)
+    assert len(parts) == math.ceil(len(made) / math.ceil(len(made) / size))
 
 
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=40), st.integers(1, 7), st.integers(1, 3), st.integers(0, 5))
