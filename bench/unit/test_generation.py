@@ -1,7 +1,6 @@
 """Generation on a tiny model: nothing but the prompt decides an answer, and it is that of plain greedy decoding."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from fixtures import generate, models, prompts
 from fixtures.arms import Decoding
-from fixtures.kv_cache import Slots
+from fixtures.kv_cache import Beginning, Slots
 from fixtures.lookup import Lookup
 
 
@@ -120,7 +119,7 @@ def test_slots_keep_each_rows_text(todo):
     """Against one list per row; a key is its token's number."""
     slots, rows, number = Slots(1), [[], []], 0
     slots.resize([], 2, 20)
-    prompt = SimpleNamespace(keys=mx.arange(20.0).reshape(1, 1, 20, 1), values=mx.arange(20.0).reshape(1, 1, 20, 1))
+    prompt = Beginning(mx.arange(20.0).reshape(1, 1, 20, 1), mx.arange(20.0).reshape(1, 1, 20, 1))
     slots.put(0, 1, [prompt], 0)
     rows[0] = [0.0]
     for name, what, n in todo:
