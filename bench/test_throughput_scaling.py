@@ -1,13 +1,17 @@
 """Do time and memory grow linearly with examples, lengths and items? (figures, not verdicts)"""
 
+import json
 import time
 from itertools import islice
 
 import numpy as np
 import pytest
 
+from fixtures import results
+
 pytestmark = pytest.mark.live
 FACTORS = (1, 2, 4, 8)
+AXES = ("examples", "lengths", "items")
 
 
 @pytest.fixture(scope="module")
@@ -57,26 +61,54 @@ def work(bench, cut, tmp_path):
     }
 
 
-@pytest.mark.parametrize("axis", ["examples", "lengths", "items"])
-def test_throughput_scaling(benchmark, work, axis):
+@pytest.fixture(scope="module")
+def measured(request):
+    """Seconds and gigabytes at each factor, by axis; with --record, a file and a plot in results/."""
+    found = {}
+    yield found
+    if request.config.getoption("record") and found.keys() == set(AXES):
+        document = {"factors": FACTORS, "axes": found, "provenance": results.provenance()}
+        (results.RESULTS / "scaling.json").write_text(json.dumps(document, indent=1) + "\n")
+        draw(found, results.RESULTS / "scaling.svg")
+
+
+def draw(found, path):
+    """Seconds and memory against the factor, both logarithmic: a straight line of slope 1 is linear growth."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "callbench"
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for panel, column, unit in zip(panels, ("seconds", "gigabytes"), ("s", "GB, one process"), strict=True):
+        for axis, of in found.items():
+            panel.plot(FACTORS, of[column], marker="o", label=axis)
+        panel.set(xscale="log", yscale="log", xlabel="times the work", ylabel=unit, title=column, xticks=FACTORS)
+        panel.set_xticklabels(FACTORS)
+        panel.plot(FACTORS, FACTORS, color="grey", linestyle=":", label="linear")
+        panel.legend()
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_throughput_scaling(benchmark, work, axis, measured):
     """Seconds and peak memory of this process at 1, 2, 4 and 8 times the work, and the growth's exponent."""
     import mlx.core as mx
 
-    def measured(factor):
+    def measure(factor):
         mx.reset_peak_memory()
         start = time.perf_counter()
         work[axis](factor)
         return time.perf_counter() - start, mx.get_peak_memory() / 1e9
 
     work[axis](1)  # compiles kernels and starts the workers
-    found = benchmark.pedantic(lambda: [measured(factor) for factor in FACTORS], rounds=1)
-    exponents = [float(np.polyfit(np.log(FACTORS), np.log(column), 1)[0]) for column in zip(*found, strict=True)]
-    benchmark.extra_info.update(
-        seconds=[s for s, _ in found],
-        peak_gb=[gb for _, gb in found],
-        exponent_s=exponents[0],
-        exponent_gb=exponents[1],
-    )
-    for factor, (took, peak) in zip(FACTORS, found, strict=True):
+    found = benchmark.pedantic(lambda: [measure(factor) for factor in FACTORS], rounds=1)
+    seconds, gigabytes = (list(column) for column in zip(*found, strict=True))
+    exponents = [float(np.polyfit(np.log(FACTORS), np.log(column), 1)[0]) for column in (seconds, gigabytes)]
+    measured[axis] = {"seconds": seconds, "gigabytes": gigabytes, "exponents": exponents}
+    benchmark.extra_info.update(measured[axis])
+    for factor, took, peak in zip(FACTORS, seconds, gigabytes, strict=True):
         print(f"{axis} x {factor}: {took:.2f} s, {peak:.2f} GB")
     print(f"{axis}: seconds grow with exponent {exponents[0]:.2f}, memory with {exponents[1]:.2f} (1 is linear)")
