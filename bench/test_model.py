@@ -21,8 +21,8 @@ def test_model_knows_the_capital_of_france(model):
     conversation = [{"role": "user", "content": "What is the capital of France?"}]
     text = model.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     tokens = tuple(model.tokenizer.encode(text, add_special_tokens=False))
-    answers = generate.complete(model, [Prompt("france", tokens, ())], Decoding(max_new_tokens=20))
-    assert "Paris" in answers["france"].text
+    (answer,) = generate.complete(model, [Prompt("france", tokens, ())], Decoding(max_new_tokens=20))
+    assert "Paris" in answer.text
 
 
 def test_model_is_shown_every_offered_tool(model, examples):
@@ -38,14 +38,13 @@ def test_model_is_shown_every_offered_tool(model, examples):
 
 
 def test_model_answers_a_row_alike_alone_and_in_a_batch(model, bench):
-    """Left padding must not change a row's tokens: 20 prompts, alone and eight at a time."""
+    """Neighbours and drafts must not change a row's tokens: 20 prompts, alone and eight at a time."""
     from fixtures import generate
     from fixtures.arms import Decoding
     from fixtures.prompts import render_prompts
 
     ids = bench.partition.dev[::3][:20]
     prompts = render_prompts([bench.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
-    together = generate.complete(model, prompts, Decoding(24, batch_size=8))
+    together = {c.id: c for c in generate.complete(model, prompts, Decoding(24, batch_size=8))}
     for prompt in prompts:
-        alone = generate.complete(model, [prompt], Decoding(24, batch_size=1))
-        assert alone[prompt.id] == together[prompt.id]
+        assert generate.complete(model, [prompt], Decoding(24, batch_size=1)) == [together[prompt.id]]

@@ -1,5 +1,6 @@
 """Generation on a tiny model: nothing but the prompt decides an answer, and it is that of plain greedy decoding."""
 
+from collections import Counter
 from dataclasses import replace
 
 import mlx.core as mx
@@ -18,6 +19,12 @@ from fixtures.lookup import Lookup
 def model(lively_qwen):
     """Ends an answer at any of 22 tokens, so that rows end at different steps."""
     return replace(models.load(str(lively_qwen)), stop_tokens=frozenset(range(0, 260, 12)))
+
+
+def complete(model, rows, decoding, tell=lambda _: None):
+    return {
+        (c.id, c.sample) if decoding.samples > 1 else c.id: c for c in generate.complete(model, rows, decoding, tell)
+    }
 
 
 def made_rows(lengths, shared=()):
@@ -40,7 +47,7 @@ def greedy(model, row, limit):
 @pytest.mark.parametrize("batch_size", [1, 3, 40])
 def test_answers_are_those_of_plain_greedy_decoding(model, batch_size, shared):
     rows = made_rows(range(10, 90, 8), shared)
-    answers = generate.complete(model, rows, Decoding(30, batch_size=batch_size))
+    answers = complete(model, rows, Decoding(30, batch_size=batch_size))
     for row in rows:
         expected = greedy(model, row, 30)
         answer = answers[row.id]
@@ -53,35 +60,63 @@ def test_answers_are_those_of_plain_greedy_decoding(model, batch_size, shared):
 def test_a_place_given_to_the_next_prompt_does_not_change_a_row(model, monkeypatch):
     """Rows end at different steps, so that places are refilled, packed and dropped in the middle."""
     rows = made_rows(range(10, 150, 6))
-    alone = generate.complete(model, rows, Decoding(40, batch_size=1))
+    alone = complete(model, rows, Decoding(40, batch_size=1))
     assert len({c.tokens for c in alone.values()}) > 5
     for batch_size in (2, 3, 8, 40):
-        assert generate.complete(model, rows, Decoding(40, batch_size=batch_size)) == alone
+        assert complete(model, rows, Decoding(40, batch_size=batch_size)) == alone
     monkeypatch.setattr(generate, "CACHE_TOKENS", 600)  # three to twelve rows
     monkeypatch.setattr(generate, "ROOM", 4)
-    assert generate.complete(model, rows, Decoding(40, batch_size=40)) == alone
+    assert complete(model, rows, Decoding(40, batch_size=40)) == alone
 
 
 def test_one_prompt_may_be_the_beginning_of_all_others(model):
     (first, *_), longer = made_rows([30]), made_rows([7, 12])
     rows = [first, *(replace(row, tokens=first.tokens + row.tokens) for row in longer)]
-    together = generate.complete(model, rows, Decoding(8))
-    assert together == {row.id: generate.complete(model, [row], Decoding(8))[row.id] for row in rows}
+    together = complete(model, rows, Decoding(8))
+    assert together == {row.id: complete(model, [row], Decoding(8))[row.id] for row in rows}
 
 
 def test_repetition_is_drafted(tiny_qwen):
     """This model says one token for ever: eight of them are known after each forward pass."""
     told = []
-    (answer,) = generate.complete(models.load(str(tiny_qwen)), made_rows([20]), Decoding(60), told.append).values()
+    (answer,) = complete(models.load(str(tiny_qwen)), made_rows([20]), Decoding(60), told.append).values()
     assert answer.tokens == sum(step.tokens for step in told) == 60
     assert len(told) < 40
+
+
+def test_a_sample_is_the_same_in_any_company(model):
+    """Whatever is sampled with it, and whether or not it was drafted."""
+    rows, decoding = made_rows(range(10, 60, 7)), Decoding(25, temperature=0.8, samples=3, seed=5)
+    together = complete(model, rows, decoding)
+    assert together.keys() == {(row.id, k) for row in rows for k in range(3)}
+    assert len({c.text for c in together.values()}) > 2 * len(rows)
+    for batch_size in (1, 4):
+        assert complete(model, rows, replace(decoding, batch_size=batch_size)) == together
+    first = complete(model, rows[:2], replace(decoding, samples=1))
+    assert first == {row.id: together[row.id, 0] for row in rows[:2]}
+    assert complete(model, rows, replace(decoding, seed=6)) != together
+
+
+def test_sampling_at_a_low_temperature_is_greedy(model):
+    rows = made_rows(range(10, 60, 7))
+    assert complete(model, rows, Decoding(25, temperature=1e-4)) == complete(model, rows, Decoding(25))
+
+
+@given(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=8), st.floats(0.2, 3))
+def test_tokens_are_drawn_in_proportion(logits, temperature):
+    """Evenly spread numbers from 0 to 1 give each token its softmax share."""
+    logits, n = np.array(logits, dtype=np.float32), 400
+    counts = Counter(generate._sampled(logits, temperature, (i + 0.5) / n) for i in range(n))
+    weights = np.exp(logits.astype(np.float64) / temperature)
+    for token, share in enumerate(weights / weights.sum()):
+        assert abs(counts[token] - share * n) <= 1.01
 
 
 def test_every_prompt_is_answered_once_whatever_the_batches(model, monkeypatch):
     rows = made_rows(range(20, 50))
     monkeypatch.setattr(generate, "PREFILL_TOKENS", 100)
     told = []
-    answers = generate.complete(model, rows, Decoding(3, batch_size=4), told.append)
+    answers = complete(model, rows, Decoding(3, batch_size=4), told.append)
     assert answers.keys() == {row.id for row in rows}
     assert all(c.tokens == 3 or c.finish == "stop" for c in answers.values())
     assert {c.prompt for c in answers.values()} == {row.sha256 for row in rows}

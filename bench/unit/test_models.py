@@ -20,7 +20,7 @@ def test_a_quantized_qwen_trains_and_answers(tiny_qwen, example, tmp_path):
     team = Team(model, str(tiny_qwen), 1)
     train.train(team, sft.loss, rows, hyper, 0, tmp_path / "c", lambda step: losses.append(step.loss))
     assert losses[-1] < 0.1 * losses[0]
-    (answer,) = generate.complete(model, rows[:1], Decoding(max_new_tokens=80)).values()
+    (answer,) = generate.complete(model, rows[:1], Decoding(max_new_tokens=80))
     assert answer.text == '[{"name":"area.of","arguments":{"width":2.5}}]'
     assert answer.finish == "stop"
 
