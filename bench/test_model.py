@@ -7,10 +7,10 @@ from fixtures.prompts import Prompt
 pytestmark = pytest.mark.live
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def model(bench):
     """The scale's own model, without an adapter."""
-    return bench.live.base_model()
+    return bench.asker.base_model()
 
 
 def test_model_knows_the_capital_of_france(model):

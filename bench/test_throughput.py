@@ -117,7 +117,7 @@ def test_throughput_of_parsing_hostile_text(benchmark, piece):
 
 @pytest.fixture(scope="session")
 def model(bench):
-    return bench.live.base_model()
+    return bench.asker.base_model()
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def per_second(benchmark, bench, reference_gflops):
         benchmark.extra_info.update(
             tokens=tokens, tokens_per_s=speed, reference_gflops=reference_gflops,
             tokens_per_s_per_tflops=1000 * speed / reference_gflops,
-            blas=bench.blas.reason, processes=bench.live.team.size, **versions,
+            blas=bench.blas.reason, processes=bench.asker.team.size, **versions,
         )  # fmt: skip
         print(f"{tokens} tokens, {speed:.1f}/s; {1000 * speed / reference_gflops:.0f}/s per reference TFLOP/s")
 
@@ -162,10 +162,11 @@ def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tm
     from dataclasses import replace
 
     from fixtures import adapters, train
+    from fixtures.batches import singly
     from fixtures.methods import METHODS
 
     hyper = replace(bench.scale.hyper, epochs=1)
-    arguments = (bench.live.team, METHODS["sft"], prompts, hyper, 0)
+    arguments = (bench.asker.team, METHODS["sft"].objective, singly(prompts), hyper, 0)
     train.train(*arguments, tmp_path / "warm")
     benchmark.pedantic(lambda: train.train(*arguments, tmp_path / "timed"), rounds=1)
     adapters.detach(model.module)
@@ -179,9 +180,9 @@ def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tm
 def test_throughput_of_generation(benchmark, bench, prompts, per_second, part, rows, new_tokens):
     """The prompts alone; and 33 tokens each, with the reading of the prompts in the time."""
     from fixtures.arms import Decoding
-    from fixtures.live import answer, questions
+    from fixtures.asking import answer, questions
 
-    team, told = bench.live.team, []
+    team, told = bench.asker.team, []
     shares = questions(team.size, prompts[:rows], None, bench.scale.hyper, Decoding(new_tokens))
     benchmark.pedantic(lambda: team.run(answer, shares, told.append), setup=told.clear, rounds=1, warmup_rounds=1)
     per_second(sum(len(p.tokens) for p in prompts[:rows]) if part == "prefill" else sum(step.tokens for step in told))

@@ -19,7 +19,7 @@ def stream(bench):
     """Real training tokens, one after the other, to be cut to any length."""
     from fixtures.prompts import render_prompts
 
-    model = bench.live.base_model()
+    model = bench.asker.base_model()
     ids = bench.training_ids("all_patterns")[:40]
     rows = render_prompts([bench.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
     return [token for row in rows for token in row.tokens + row.completion]
@@ -43,13 +43,14 @@ def work(bench, cut, tmp_path):
     """What is done at each factor, by axis."""
     from fixtures import train
     from fixtures.arms import Decoding
-    from fixtures.live import answer, questions
+    from fixtures.asking import answer, questions
+    from fixtures.batches import singly
     from fixtures.methods import METHODS
 
-    team, hyper = bench.live.team, bench.scale.hyper
+    team, hyper = bench.asker.team, bench.scale.hyper
 
     def trained(rows):
-        train.train(team, METHODS["sft"], rows, hyper, 0, tmp_path / "checkpoints")
+        train.train(team, METHODS["sft"].objective, singly(rows), hyper, 0, tmp_path / "checkpoints")
 
     def answered(rows):
         team.run(answer, questions(team.size, rows, None, hyper, Decoding(16)))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -32,47 +33,58 @@ def train(team, length):
 
     from fixtures import adapters, train
     from fixtures.arms import Hyper
+    from fixtures.batches import singly
     from fixtures.methods import sft
     from fixtures.prompts import Prompt
 
     hyper = Hyper(WORK["rank"], WORK["alpha"], WORK["lr"], WORK["lr"], 0, 1, WORK["batch"], WORK["max_grad_norm"])
     cut = length - WORK["completion"]
-    rows = [Prompt(str(i), tuple(r[:cut]), tuple(r[cut:])) for i, r in enumerate(WORK["training"][str(length)])]
+    rows = singly([Prompt(str(i), tuple(r[:cut]), tuple(r[cut:])) for i, r in enumerate(WORK["training"][str(length)])])
     module = team.model.module
     adapters.attach(module, hyper)
     first = np.load(FOLDER / "lora_a.npz")
     module.update(tree_unflatten([(f"{name}.lora_a", mx.array(first[name].T)) for name in first.files]))
     optimizer = train.adam(module, hyper)
     batches = [rows[i : i + hyper.batch_size] for i in range(0, len(rows), hyper.batch_size)]
-    step = partial(train._step, team, sft.loss, optimizer, hyper=hyper)
-    losses = [step(rows=batches[0], fresh=True)]  # warm
-    seconds, rest = timed(lambda: [step(rows=batch, fresh=False) for batch in batches[1:]])
+    step = partial(train._step, team, sft.METHOD.objective, optimizer, hyper=hyper)
+    losses = [step(groups=batches[0], fresh=True)]  # warm
+    seconds, rest = timed(lambda: [step(groups=batch, fresh=False) for batch in batches[1:]])
     return {"seconds": seconds, "tokens": length * len(rows[hyper.batch_size :]), "losses": losses + rest}
 
 
+def told(model, share, _):
+    """One member's part of answering: when each step came, its new tokens, and the completions."""
+    from fixtures import asking
+
+    steps = []
+    asking.answer(model, share, lambda step: steps.append((time.perf_counter(), step.tokens, step.finished)))
+    return steps
+
+
 def generate(team, rows, new_tokens):
-    """Seconds, new tokens, and the answers as text."""
-    from fixtures import live
+    """The steps of every member; their clocks are the same."""
+    from fixtures import asking
     from fixtures.arms import Decoding, Hyper
     from fixtures.prompts import Prompt
 
     prompts = [Prompt(str(i), tuple(tokens), ()) for i, tokens in enumerate(WORK["prompts"][:rows])]
-    shares = live.questions(team.size, prompts, None, Hyper(), Decoding(new_tokens))
-    done = []
-    seconds, _ = timed(lambda: team.run(live.answer, shares, done.append))
-    finished = sorted((c for step in done for c in step.finished), key=lambda c: int(c.id))
-    return seconds, sum(step.tokens for step in done), [c.text for c in finished]
+    return team.run(told, asking.questions(team.size, prompts, None, Hyper(), Decoding(new_tokens)))
 
 
 def prefill(team):
-    seconds, _, _ = generate(team, len(WORK["prompts"]), 1)
+    seconds, _ = timed(lambda: generate(team, len(WORK["prompts"]), 1))
     return {"seconds": seconds, "tokens": sum(map(len, WORK["prompts"]))}
 
 
 def decode(team, rows):
-    short, few, _ = generate(team, rows, 1)
-    long, many, answers = generate(team, rows, 1 + WORK["new_tokens"])
-    return {"seconds": long - short, "tokens": many - few, "answers": answers}
+    """From when all members have a first token to the end."""
+    members = generate(team, rows, 1 + WORK["new_tokens"])
+    start = max(steps[0][0] for steps in members)
+    later = [step for steps in members for step in steps if step[0] > start]
+    finished = [completion for steps in members for _, _, finished in steps for completion in finished]
+    answers = [completion.text for completion in sorted(finished, key=lambda c: int(c.id))]
+    seconds = max(at for at, _, _ in later) - start
+    return {"seconds": seconds, "tokens": sum(n for _, n, _ in later), "answers": answers}
 
 
 if __name__ == "__main__":  # worker processes import this file again

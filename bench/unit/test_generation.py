@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fixtures import generate, models, prompts
 from fixtures.arms import Decoding
 from fixtures.kv_cache import Beginning, Slots
-from fixtures.lookup import Lookup
+from fixtures.lookup import LONGEST_DRAFT, Drafting, Lookup
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +140,19 @@ def test_a_draft_is_what_followed_the_same_words(text, most):
 def test_a_draft_follows_the_longest_and_last_match():
     assert Lookup([1, 2, 3, 9, 9, 2, 3, 7, 1, 2, 3]).draft(2) == [9, 9]
     assert Lookup([2, 3, 9, 2, 3, 7, 2, 3]).draft(2) == [7, 2]
+
+
+def test_drafts_grow_with_their_success_and_shrink_with_the_batch():
+    fresh, good, bad = Drafting(), Drafting(), Drafting()
+    for _ in range(60):
+        good.note(10, 9)
+        bad.note(10, 0)
+    assert good.length(1) == LONGEST_DRAFT
+    assert bad.length(1) == bad.length(32) == 0
+    assert good.length(32) >= fresh.length(10) >= 1 > fresh.length(40)
+    for _ in range(300):
+        bad.note(0, 0)
+    assert bad.length(1) == fresh.length(1)  # what is long past counts for nothing
 
 
 steps = st.lists(st.one_of(

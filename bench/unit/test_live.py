@@ -2,12 +2,20 @@
 
 from contextlib import contextmanager
 
+import mlx.core as mx
 import pytest
 
-from fixtures import adapters, live, regimes, train
+from fixtures import adapters, asking, live, regimes, train
 from fixtures.arms import Arm, Decoding, Hyper, Scale
+from fixtures.methods import METHODS
 
 ARM = Arm("sft", "all_patterns")
+
+
+def grade(item, text):
+    """Half of what a random model says, by its letters."""
+    value = sum(map(ord, text)) % 5
+    return value < 2, value / 4
 
 
 class Silent:
@@ -29,11 +37,9 @@ def arms(tiny_qwen, bench, tmp_path, monkeypatch):
     hyper = Hyper(rank=2, alpha=4, epochs=1, batch_size=2, warmup_steps=1)
     scale = Scale(str(tiny_qwen), hyper=hyper, decoding=Decoding(max_new_tokens=4, batch_size=1))
 
-    def session(**changes):
-        made = live.LiveArms(scale, examples, lambda regime: rows, silent, offline=True, workers=1)
-        for name, value in changes.items():
-            setattr(made, name, value)
-        return made
+    def session():
+        asker = asking.Asker(scale, silent, offline=True, workers=1)
+        return live.LiveArms(asker, examples, lambda regime: rows, grade)
 
     return session
 
@@ -49,9 +55,9 @@ def trainings(monkeypatch):
     seeds = []
     real = train.train
 
-    def counted(team, loss, rows, hyper, seed, *rest):
+    def counted(team, objective, groups, hyper, seed, *rest):
         seeds.append(seed)
-        return real(team, loss, rows, hyper, seed, *rest)
+        return real(team, objective, groups, hyper, seed, *rest)
 
     monkeypatch.setattr(train, "train", counted)
     return seeds
@@ -59,23 +65,23 @@ def trainings(monkeypatch):
 
 def test_an_adapter_is_trained_once_for_all_sessions(arms, trainings):
     first = arms().adapter(ARM)
-    assert (first / "adapters.safetensors").exists()
+    assert (first.folder / "adapters.safetensors").exists()
     assert arms().adapter(ARM) == first
     assert arms().adapter(Arm("sft", "all_patterns", seed=1)) != first
     assert trainings == [0, 1]
 
 
 def test_the_base_model_needs_no_training(arms, ids, trainings):
-    assert arms().adapter(Arm("base")) is None
+    assert arms().adapter(Arm("base")).folder is None
     assert arms().complete(Arm("base"), ids).keys() == set(ids)
     assert trainings == []
 
 
 def test_an_interrupted_evaluation_keeps_its_answers(arms, ids, monkeypatch):
     expected = arms().complete(ARM, ids)
-    for path in (arms().root / "completions").glob("*.jsonl"):
+    for path in (arms().asker.root / "completions").glob("*.jsonl"):
         path.unlink()
-    real, asked = live.append_completions, []
+    real, asked = asking.append_completions, []
 
     def interrupt(path, completions):
         real(path, completions)
@@ -83,12 +89,12 @@ def test_an_interrupted_evaluation_keeps_its_answers(arms, ids, monkeypatch):
         if len(asked) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(live, "append_completions", interrupt)
+    monkeypatch.setattr(asking, "append_completions", interrupt)
     session = arms()
-    session.base_model()
+    session.asker.base_model()
     with pytest.raises(KeyboardInterrupt):
         session.complete(ARM, ids)
-    layers = session.base_model().module.named_modules()
+    layers = session.asker.base_model().module.named_modules()
     assert not any(isinstance(layer, adapters.FusedLinear) for _, layer in layers)
     assert arms().complete(ARM, ids) == expected
     assert sum(asked) == len(ids)
@@ -96,7 +102,7 @@ def test_an_interrupted_evaluation_keeps_its_answers(arms, ids, monkeypatch):
 
 def test_answers_are_cached_by_arm(arms, ids):
     base, trained = arms().complete(Arm("base"), ids), arms().complete(ARM, ids)
-    assert len(list((arms().root / "completions").glob("*.jsonl"))) == 2
+    assert len(list((arms().asker.root / "completions").glob("*.jsonl"))) == 2
     assert arms().complete(Arm("base"), ids[::-1]) == base
     assert {c.prompt for c in base.values()} == {c.prompt for c in trained.values()}
 
@@ -116,6 +122,30 @@ def test_a_failed_training_is_not_tried_again(arms, ids, monkeypatch):
     assert len(attempts) == 1
 
 
-@pytest.mark.parametrize("change", ["model", "method", "rows", "hyper", "seed", "recipe", "dtype", "mlx", "mlx_lm"])
+@pytest.mark.parametrize("method", ["rft", "dpo", "grpo"])
+def test_methods_on_top_of_sft_start_from_it_and_are_made_once(arms, ids, trainings, method):
+    arm = Arm(method, "all_patterns")
+    first = arms()
+    answers, rounds = first.complete(arm, ids), METHODS[method].rounds
+    assert len(trainings) == 1 + rounds
+    sft, made = first.adapter(ARM), first.adapter(arm)
+    assert made.spec["start"][0] == sft.key
+    assert (made.spec["start"][1] == sft.key) == (rounds == 1)
+    assert arms().complete(arm, ids) == answers
+    assert len(trainings) == 1 + rounds
+    weights = [adapters.read(a.folder / adapters.ADAPTER_FILE) for a in (sft, made)]
+    assert any(not mx.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_an_adapter_follows_the_grades_of_its_samples(arms, monkeypatch):
+    arm = Arm("dpo", "all_patterns")
+    before, stricter = arms().adapter(arm), arms()
+    stricter.grade = lambda item, text: (False, 0.0)
+    assert stricter.adapter(arm).key != before.key
+
+
+@pytest.mark.parametrize(
+    "change", ["model", "method", "rows", "hyper", "seed", "start", "recipe", "dtype", "mlx", "mlx_lm"]
+)
 def test_every_ingredient_is_in_an_adapters_key(arms, change):
-    assert change in arms().training(ARM)
+    assert change in arms().adapter(ARM).spec

@@ -6,6 +6,7 @@ import pytest
 
 from fixtures import generate, models, prompts, train
 from fixtures.arms import Decoding, Hyper
+from fixtures.batches import singly
 from fixtures.methods import sft
 from fixtures.workers import Team
 
@@ -18,7 +19,9 @@ def test_a_quantized_qwen_trains_and_answers(tiny_qwen, example, tmp_path):
     hyper = Hyper(rank=16, alpha=32, lr=1e-2, final_lr=1e-3, warmup_steps=5, epochs=80, batch_size=1)
     losses = []
     team = Team(model, str(tiny_qwen), 1)
-    train.train(team, sft.loss, rows, hyper, 0, tmp_path / "c", lambda step: losses.append(step.loss))
+    train.train(
+        team, sft.METHOD.objective, singly(rows), hyper, 0, tmp_path / "c", lambda step: losses.append(step.loss)
+    )
     assert losses[-1] < 0.1 * losses[0]
     (answer,) = generate.complete(model, rows[:1], Decoding(max_new_tokens=80))
     assert answer.text == '[{"name":"area.of","arguments":{"width":2.5}}]'
@@ -44,17 +47,3 @@ def test_an_unreachable_hub_says_what_to_do(monkeypatch, tmp_path):
     source = models.HubRepository("callbench/absent", "main")
     with pytest.raises(models.ModelError, match=r"callbench/absent at main.*pass its path as --model"):
         models._from_hub(source, offline=True)
-
-
-def rows_of(model, example, lengths):
-    (prompt,) = prompts.render_prompts([example], model.tokenizer, model.end_of_turn)
-    return [prompts.Prompt(str(n), prompt.tokens[-n:], prompt.completion) for n in lengths]
-
-
-def test_gold_log_likelihood_is_the_loss_per_token(tiny_qwen, example):
-    model = models.load(str(tiny_qwen))
-    rows = rows_of(model, example, [40, 80])
-    means = generate.gold_log_likelihood(model, rows)
-    for row in rows:
-        expected = -sft.loss(model.module, train.collate([row])).item() / len(row.completion)
-        assert means[row.id] == pytest.approx(expected, rel=1e-4)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 
-from fixtures import adapters, train
+from fixtures import adapters, batches, train
 from fixtures.arms import Hyper
+from fixtures.batches import singly
 from fixtures.methods import sft
 from fixtures.models import hidden_states, project
 from fixtures.prompts import Prompt
@@ -52,25 +53,25 @@ def flat_gradient(module, batch):
 def test_loss_is_the_sum_of_the_completions_steps(module):
     row = rows()[3]
     expected = -log_probabilities(module, row).sum().item()
-    assert sft.loss(module, train.collate([row])).item() == pytest.approx(expected, rel=1e-5)
+    assert sft.loss(module, batches.collate(singly([row]))).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_loss_of_a_uniform_model_is_log_vocabulary(module):
     module.model.embed_tokens.weight = mx.zeros_like(module.model.embed_tokens.weight)
     row = rows()[2]
     expected = len(row.completion) * math.log(64)
-    assert sft.loss(module, train.collate([row])).item() == pytest.approx(expected, rel=1e-6)
+    assert sft.loss(module, batches.collate(singly([row]))).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_rows_padded_together_lose_as_much_as_alone(module):
-    together = sft.loss(module, train.collate(rows())).item()
-    alone = sum(sft.loss(module, train.collate([row])).item() for row in rows())
+    together = sft.loss(module, batches.collate(singly(rows()))).item()
+    alone = sum(sft.loss(module, batches.collate(singly([row]))).item() for row in rows())
     assert together == pytest.approx(alone, rel=1e-5)
 
 
 def test_padding_and_prompt_targets_have_no_gradient(module):
     adapters.attach(module, HYPER, seed=1)
-    batch = train.collate(rows()[:2])
+    batch = batches.collate(singly(rows()[:2]))
     noise = mx.array(np.where(np.array(batch.tokens) == 0, 7, np.array(batch.tokens)))
     changed = batch._replace(tokens=noise)  # pad tokens are 0, which no row holds
     assert not mx.array_equal(noise, batch.tokens)
@@ -88,7 +89,7 @@ def _loss_from_logits(logits, batch):
 
 
 def test_targets_follow_their_positions():
-    batch = train.collate(rows())
+    batch = batches.collate(singly(rows()))
     flat = np.array(batch.tokens).reshape(-1)
     last = {row.completion[-1] for row in rows()}
     for position, target in zip(batch.positions.tolist(), batch.targets.tolist(), strict=True):
@@ -108,7 +109,15 @@ def test_a_fresh_adapter_changes_nothing(module):
 def test_training_lowers_the_loss_and_touches_only_the_adapter(module, tmp_path):
     base = {name: np.array(value) for name, value in tree_flatten(module.parameters())}
     losses = []
-    train.train(alone(module), sft.loss, rows(), HYPER, 0, tmp_path / "c", lambda step: losses.append(step.loss))
+    train.train(
+        alone(module),
+        sft.METHOD.objective,
+        singly(rows()),
+        HYPER,
+        0,
+        tmp_path / "c",
+        lambda step: losses.append(step.loss),
+    )
     assert np.mean(losses[-2:]) < np.mean(losses[:2])
     adapters.detach(module)
     for name, value in tree_flatten(module.parameters()):
@@ -120,7 +129,10 @@ def same(a, b):
 
 
 def trained(module, folder, seed=0):
-    return {k: mx.array(v) for k, v in train.train(alone(module), sft.loss, rows(), HYPER, seed, folder).items()}
+    return {
+        k: mx.array(v)
+        for k, v in train.train(alone(module), sft.METHOD.objective, singly(rows()), HYPER, seed, folder).items()
+    }
 
 
 def test_same_seed_same_bytes_and_another_seed_differs(module, tmp_path):
@@ -139,18 +151,18 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(module, tmp_path, mon
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train.train(alone(module), sft.loss, rows(), HYPER, 0, tmp_path / "b", interrupt)
+        train.train(alone(module), sft.METHOD.objective, singly(rows()), HYPER, 0, tmp_path / "b", interrupt)
     steps = []
-    resumed = train.train(alone(module), sft.loss, rows(), HYPER, 0, tmp_path / "b", steps.append)
+    resumed = train.train(alone(module), sft.METHOD.objective, singly(rows()), HYPER, 0, tmp_path / "b", steps.append)
     assert steps[0].step == stop_at + 1
     assert same(straight, resumed)
 
 
 def test_micro_batches_do_not_change_the_step(module, monkeypatch):
     def updated(limit):
-        monkeypatch.setattr(train, "micro_batch_tokens", lambda: limit)
+        monkeypatch.setattr(batches, "micro_batch_tokens", lambda: limit)
         adapters.attach(module, HYPER, seed=2)
-        loss = train._step(alone(module), sft.loss, optim.SGD(learning_rate=0.1), rows(), HYPER, fresh=True)
+        loss = train._step(alone(module), sft.METHOD.objective, optim.SGD(0.1), singly(rows()), HYPER, fresh=True)
         return loss, adapters.weights(module)
 
     (whole, a), (parts, b) = updated(100_000), updated(1)
@@ -162,15 +174,15 @@ def test_micro_batches_do_not_change_the_step(module, monkeypatch):
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(1, 4))
 def test_micro_batches_give_every_member_of_the_team_work(lengths, size):
     made = [Prompt(str(i), (7,) * n, (1,)) for i, n in enumerate(lengths)]
-    parts = list(train.micro_batches(made, size))
-    assert sorted(row.id for part in parts for row in part) == sorted(row.id for row in made)
+    parts = list(batches.micro_batches(singly(made), size))
+    assert sorted(row.id for part in parts for group in part for row in group.rows) == sorted(row.id for row in made)
     assert len(parts) == math.ceil(len(made) / math.ceil(len(made) / size))
 
 
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=40), st.integers(1, 7), st.integers(1, 3), st.integers(0, 5))
 def test_every_epoch_visits_every_row_once(lengths, batch_size, epochs, seed):
     hyper, n = Hyper(batch_size=batch_size, epochs=epochs), len(lengths)
-    order = train.batch_order(lengths, hyper, seed)
+    order = batches.batch_order(lengths, hyper, seed)
     assert len(order) == epochs * math.ceil(n / batch_size)
     for epoch in range(epochs):
         part = order[epoch * len(order) // epochs : (epoch + 1) * len(order) // epochs]
@@ -180,7 +192,7 @@ def test_every_epoch_visits_every_row_once(lengths, batch_size, epochs, seed):
 
 def test_the_rows_of_a_batch_are_of_similar_length():
     lengths = np.random.default_rng(0).integers(100, 900, 400).tolist()
-    order = train.batch_order(lengths, Hyper(batch_size=2), seed=0)
+    order = batches.batch_order(lengths, Hyper(batch_size=2), seed=0)
     spread = np.mean([abs(lengths[a] - lengths[b]) for a, b in order])
     assert spread < np.mean(np.abs(np.diff(lengths))) / 4
     firsts = [lengths[batch[0]] for batch in order]
@@ -200,11 +212,11 @@ def test_divergence_stops_with_advice(module, tmp_path):
         return sft.loss(model, batch) * math.nan
 
     with pytest.raises(train.TrainingError, match=r"diverged at step 1.*Lower `lr`"):
-        train.train(alone(module), broken, rows(), HYPER, 0, tmp_path / "c")
+        train.train(alone(module), train.Objective(broken), singly(rows()), HYPER, 0, tmp_path / "c")
 
 
 def test_a_saved_adapter_gives_the_same_logits_fused_and_not(module, tmp_path):
-    train.train(alone(module), sft.loss, rows(), HYPER, 0, tmp_path / "c")
+    train.train(alone(module), sft.METHOD.objective, singly(rows()), HYPER, 0, tmp_path / "c")
     adapters.save(module, HYPER, tmp_path)
     tokens = mx.array([rows()[4].tokens])
     expected = module(tokens)

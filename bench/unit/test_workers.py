@@ -7,7 +7,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from fixtures import accelerate, adapters, arms, live, models, train
+from fixtures import accelerate, adapters, arms, asking, models, train
+from fixtures.batches import singly
 from fixtures.methods import sft
 from fixtures.prompts import Prompt
 from fixtures.workers import Team, WorkerError
@@ -71,16 +72,17 @@ def test_a_failure_here_ends_the_workers(pair):
 
 
 def test_two_processes_train_what_one_trains(model, pair, rows, lively_qwen, tmp_path):
-    alone = train.train(Team(model, str(lively_qwen), 1), sft.loss, rows, HYPER, 0, tmp_path / "a")
+    groups, objective = singly(rows), sft.METHOD.objective
+    alone = train.train(Team(model, str(lively_qwen), 1), objective, groups, HYPER, 0, tmp_path / "a")
     alone = {name: np.array(value) for name, value in alone.items()}
-    together = train.train(pair, sft.loss, rows, HYPER, 0, tmp_path / "b")
+    together = train.train(pair, objective, groups, HYPER, 0, tmp_path / "b")
     again = {name: np.array(value) for name, value in together.items()}
     for name, value in alone.items():
         assert mx.allclose(mx.array(value), together[name], rtol=1e-3, atol=1e-5)
     adapters.save(model.module, HYPER, tmp_path)
-    asked = live.Questions(tmp_path, HYPER, arms.Decoding(2), rows[:1])
-    pair.run(live.answer, [asked, asked])  # leaves fused layers behind
-    for name, value in train.train(pair, sft.loss, rows, HYPER, 0, tmp_path / "c").items():
+    asked = asking.Questions(tmp_path, HYPER, arms.Decoding(2), rows[:1])
+    pair.run(asking.answer, [asked, asked])  # leaves fused layers behind
+    for name, value in train.train(pair, objective, groups, HYPER, 0, tmp_path / "c").items():
         assert np.array_equal(again[name], value)
 
 
@@ -95,10 +97,10 @@ def test_a_team_of_three_shares_the_threads_of_blas(model, lively_qwen):
 
 def test_two_processes_answer_what_one_answers(model, pair, rows):
     def questions(*parts):
-        return [live.Questions(None, HYPER, arms.Decoding(12, batch_size=2), list(part)) for part in parts]
+        return [asking.Questions(None, HYPER, arms.Decoding(12, batch_size=2), list(part)) for part in parts]
 
     found = {1: [], 2: []}
     for size, shares in ((1, questions(rows)), (2, questions(rows[::2], rows[1::2]))):
-        pair.run(live.answer, shares, lambda step, size=size: found[size].extend(step.finished))
+        pair.run(asking.answer, shares, lambda step, size=size: found[size].extend(step.finished))
     assert len({completion.text for completion in found[1]}) == len(rows)
     assert sorted(found[1], key=str) == sorted(found[2], key=str)
