@@ -1,0 +1,44 @@
+"""Which hyper-parameters? A small search on the development split, with the same budget for every method.
+
+`pytest bench --search sft` trains each candidate and writes results/<run>/search.json. The winner is the one with
+the most right answers, ties broken by the mean reward; it is then entered by hand: for sft in Hyper (fixtures/arms.py),
+otherwise in the method's `change`.
+"""
+
+from statistics import fmean
+
+import pytest
+
+from fixtures import results
+from fixtures.arms import Arm
+
+CANDIDATES = {
+    "sft": [{}, {"epochs": 2, "batch_size": 4}, {"epochs": 2, "lr": 1e-3, "final_lr": 1e-4},
+            {"epochs": 3, "batch_size": 4}],
+    "rft": [{}, {"lr": 5e-4, "final_lr": 5e-5}, {"lr": 2e-4, "final_lr": 2e-5}, {"epochs": 2, "lr": 5e-4}],
+    "dpo": [{}, {"lr": 5e-5, "final_lr": 5e-6}, {"lr": 5e-4, "final_lr": 5e-5}, {"epochs": 2}],
+    "grpo": [{}, {"lr": 5e-5, "final_lr": 5e-5}, {"lr": 5e-4, "final_lr": 5e-4}, {"epochs": 2}],
+}  # fmt: skip
+
+
+@pytest.mark.search
+@pytest.mark.live
+@pytest.mark.parametrize("candidate", range(4))
+def test_search(candidate, bench, record_property):
+    """One candidate, trained on the whole training split and asked the development questions."""
+    method = bench.config.getoption("--search")
+    change = CANDIDATES[method][candidate]
+    arms = bench.live_with({method: change})
+    arm, ids = Arm(method, "all_patterns", bench.seed), bench.dev_ids()
+    grades = [bench.grade(i, answer.text) for i, answer in arms.complete(arm, ids).items()]
+    found = {
+        "right": sum(right for right, _ in grades),
+        "n": len(grades),
+        "mean_reward": fmean(reward for _, reward in grades),
+        "gold_nats_per_token": fmean(arms.gold_log_likelihood(arm, ids).values()),
+        "training": arms.describe(arm),
+    }
+    for name in ("right", "n", "mean_reward", "gold_nats_per_token"):
+        record_property(name, found[name])
+    print(method, change, {name: found[name] for name in found if name != "training"})
+    results.record_search(bench.recorded.folder, method, change, found)
