@@ -10,7 +10,7 @@ from statistics import fmean
 import pytest
 
 from fixtures import results
-from fixtures.arms import Arm
+from fixtures.arms import Arm, Draw
 
 CANDIDATES = {
     "sft": [{}, {"epochs": 2, "batch_size": 4}, {"epochs": 2, "lr": 1e-3, "final_lr": 1e-4},
@@ -30,7 +30,7 @@ def test_search(candidate, bench, record_property):
     change = CANDIDATES[method][candidate]
     arms = bench.live_with({method: change})
     arm, ids = Arm(method, "all_patterns", bench.seed), bench.dev_ids()
-    grades = [bench.grade(i, answer.text) for i, answer in arms.complete(arm, ids).items()]
+    grades = [bench.grade(i, answer.text) for i, (answer,) in arms.complete(arm, ids, Draw()).items()]
     found = {
         "right": sum(right for right, _ in grades),
         "n": len(grades),

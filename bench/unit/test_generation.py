@@ -97,6 +97,14 @@ def test_a_sample_is_the_same_in_any_company(model):
     assert complete(model, rows, replace(decoding, seed=6)) != together
 
 
+def test_a_prompt_is_read_once_for_all_its_samples(model, monkeypatch):
+    """Also where they do not fit into the batch together."""
+    read, real = [], generate._Reader._read
+    monkeypatch.setattr(generate._Reader, "_read", lambda self, part: read.extend(part) or real(self, part))
+    complete(model, made_rows([20, 40]), Decoding(5, batch_size=2, temperature=0.8, samples=5))
+    assert len(read) == 2
+
+
 def test_sampling_at_a_low_temperature_is_greedy(model):
     rows = made_rows(range(10, 60, 7))
     assert complete(model, rows, Decoding(25, temperature=1e-4)) == complete(model, rows, Decoding(25))

@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 
 from fixtures import adapters, asking, live, regimes, train
-from fixtures.arms import Arm, Decoding, Hyper, Scale
+from fixtures.arms import Arm, Decoding, Draw, Hyper, Scale
 from fixtures.methods import METHODS
 
 ARM = Arm("sft", "all_patterns")
@@ -73,12 +73,12 @@ def test_an_adapter_is_trained_once_for_all_sessions(arms, trainings):
 
 def test_the_base_model_needs_no_training(arms, ids, trainings):
     assert arms().adapter(Arm("base")).folder is None
-    assert arms().complete(Arm("base"), ids).keys() == set(ids)
+    assert arms().complete(Arm("base"), ids, Draw()).keys() == set(ids)
     assert trainings == []
 
 
 def test_an_interrupted_evaluation_keeps_its_answers(arms, ids, monkeypatch):
-    expected = arms().complete(ARM, ids)
+    expected = arms().complete(ARM, ids, Draw())
     for path in (arms().asker.root / "completions").glob("*.jsonl"):
         path.unlink()
     real, asked = asking.append_completions, []
@@ -93,18 +93,18 @@ def test_an_interrupted_evaluation_keeps_its_answers(arms, ids, monkeypatch):
     session = arms()
     session.asker.base_model()
     with pytest.raises(KeyboardInterrupt):
-        session.complete(ARM, ids)
+        session.complete(ARM, ids, Draw())
     layers = session.asker.base_model().module.named_modules()
     assert not any(isinstance(layer, adapters.FusedLinear) for _, layer in layers)
-    assert arms().complete(ARM, ids) == expected
+    assert arms().complete(ARM, ids, Draw()) == expected
     assert sum(asked) == len(ids)
 
 
 def test_answers_are_cached_by_arm(arms, ids):
-    base, trained = arms().complete(Arm("base"), ids), arms().complete(ARM, ids)
+    base, trained = arms().complete(Arm("base"), ids, Draw()), arms().complete(ARM, ids, Draw())
     assert len(list((arms().asker.root / "completions").glob("*.jsonl"))) == 2
-    assert arms().complete(Arm("base"), ids[::-1]) == base
-    assert {c.prompt for c in base.values()} == {c.prompt for c in trained.values()}
+    assert arms().complete(Arm("base"), ids[::-1], Draw()) == base
+    assert {c.prompt for (c,) in base.values()} == {c.prompt for (c,) in trained.values()}
 
 
 def test_a_failed_training_is_not_tried_again(arms, ids, monkeypatch):
@@ -118,7 +118,7 @@ def test_a_failed_training_is_not_tried_again(arms, ids, monkeypatch):
     session = arms()
     for _ in range(3):
         with pytest.raises(train.TrainingError, match="diverged"):
-            session.complete(ARM, ids)
+            session.complete(ARM, ids, Draw())
     assert len(attempts) == 1
 
 
@@ -126,12 +126,12 @@ def test_a_failed_training_is_not_tried_again(arms, ids, monkeypatch):
 def test_methods_on_top_of_sft_start_from_it_and_are_made_once(arms, ids, trainings, method):
     arm = Arm(method, "all_patterns")
     first = arms()
-    answers, rounds = first.complete(arm, ids), METHODS[method].rounds
+    answers, rounds = first.complete(arm, ids, Draw()), METHODS[method].rounds
     assert len(trainings) == 1 + rounds
     sft, made = first.adapter(ARM), first.adapter(arm)
     assert made.spec["start"][0] == sft.key
     assert (made.spec["start"][1] == sft.key) == (rounds == 1)
-    assert arms().complete(arm, ids) == answers
+    assert arms().complete(arm, ids, Draw()) == answers
     assert len(trainings) == 1 + rounds
     weights = [adapters.read(a.folder / adapters.ADAPTER_FILE) for a in (sft, made)]
     assert any(not mx.array_equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -63,7 +63,7 @@ def test_a_moved_number_explains_itself(monkeypatch):
 
 def measured(arm, reasons):
     named = {item: dict(zip(RULERS, given, strict=True)) for item, given in reasons.items()}
-    return {"arm": arm, "where": "seen_tools", "reasons": named}
+    return {"arm": arm, "where": "seen_tools", "reasons": named, "tokens": 7 * len(named), "reach": None}
 
 
 @pytest.mark.parametrize("total", [10, 60])

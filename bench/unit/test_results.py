@@ -1,11 +1,12 @@
 """The ledger and the completion cache: nothing is lost, nothing is counted twice."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from fixtures import results
-from fixtures.arms import Arm, Completion
+from fixtures.arms import Arm, Completion, Draw
 from fixtures.summary import render_flips
 from fixtures.verdict import OK, Judgement, Verdict, unanimous
 
@@ -44,11 +45,11 @@ def test_a_recorded_arm_is_replayed(tmp_path):
     wrong = Verdict("argument_value", "x")
     verdicts = {"item_0": Judgement(wrong, OK, wrong), "item_1": unanimous(Verdict("parse_error", "not JSON"))}
     answers = {f"item_{i}": completion(i) for i in range(2)}
-    results.record_arm(tmp_path, ARM, {"item_0": answers["item_0"]}, verdicts, {"seed": 1})
-    results.record_arm(tmp_path, ARM, {"item_1": answers["item_1"]}, verdicts, {"seed": 1})
+    results.record_arm(tmp_path, ARM.id, {"item_0": answers["item_0"]}, verdicts, {"seed": 1})
+    results.record_arm(tmp_path, ARM.id, {"item_1": answers["item_1"]}, verdicts, {"seed": 1})
     recorded = results.RecordedArms(tmp_path)
     assert recorded.arm_ids() == [ARM.id]
-    assert recorded.complete(ARM, ["item_1", "item_0"]) == answers
+    assert recorded.complete(ARM, ["item_1", "item_0"], Draw()) == {i: [answer] for i, answer in answers.items()}
     rows = [json.loads(line) for line in (tmp_path / f"{ARM.id}.jsonl").read_text().splitlines()]
     assert [row["strict"] for row in rows] == ["argument_value", "parse_error"]
     assert [row["bfcl"] for row in rows] == ["ok", "parse_error"]
@@ -58,18 +59,32 @@ def test_a_recorded_arm_is_replayed(tmp_path):
     assert {"commit", "versions", "machine", "at"} <= manifest["provenance"].keys()
 
 
+def test_samples_are_recorded_side_by_side_and_scored_one_by_one(tmp_path):
+    draw, wrong = Draw("best_of_2", samples=2, temperature=1.0), unanimous(Verdict("call_count", "2"))
+    samples = [Completion("item_0", "hash", text, 3, "stop", k) for k, text in enumerate(("[]", "[1]", "[2]"))]
+    name = ARM.drawn(draw)
+    results.record_arm(tmp_path, name, {c.label: c for c in samples[1:]}, {"item_0#1": wrong, "item_0#2": wrong}, {})
+    recorded = results.RecordedArms(tmp_path)
+    results.record_arm(tmp_path, name, {"item_0": samples[0]}, {"item_0": unanimous(OK)}, {})
+    assert recorded.complete(ARM, ["item_0"], draw) == {"item_0": samples[:2]}
+    reasons = {label: found["strict"] for label, found in results.recorded_reasons(tmp_path, name).items()}
+    assert reasons == {"item_0": "ok", "item_0#1": "call_count", "item_0#2": "call_count"}
+    with pytest.raises(results.RecordingError, match=r"best_of_2\.jsonl lacks 1 of 1 items"):
+        recorded.complete(ARM, ["item_0"], replace(draw, samples=4))
+
+
 def test_missing_recordings_say_how_to_make_them(tmp_path):
-    results.record_arm(tmp_path, ARM, {"item_0": completion(0)}, {"item_0": unanimous(OK)}, {})
+    results.record_arm(tmp_path, ARM.id, {"item_0": completion(0)}, {"item_0": unanimous(OK)}, {})
     recorded = results.RecordedArms(tmp_path)
     with pytest.raises(results.RecordingError, match=r"lacks 1 of 2 items.*--record"):
-        recorded.complete(ARM, ["item_0", "item_9"])
+        recorded.complete(ARM, ["item_0", "item_9"], Draw())
     with pytest.raises(results.RecordingError, match=r"nothing is recorded for base.*sft-all_patterns-s1"):
-        recorded.complete(Arm("base"), ["item_0"])
+        recorded.complete(Arm("base"), ["item_0"], Draw())
 
 
 def test_rescoring_changes_verdicts_and_nothing_else(tmp_path):
     answers = {f"item_{i}": completion(i) for i in range(2)}
-    results.record_arm(tmp_path, ARM, answers, dict.fromkeys(answers, unanimous(OK)), {"seed": 1})
+    results.record_arm(tmp_path, ARM.id, answers, dict.fromkeys(answers, unanimous(OK)), {"seed": 1})
     manifest = (tmp_path / "run.json").read_text()
     wrong = unanimous(Verdict("call_count", "2"))
     results.rescore_arm(tmp_path, ARM.id, {"item_1": wrong})

@@ -1,0 +1,98 @@
+"""Choosing among answers without the gold, and the grammar of the offered tools."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from fixtures import generate, grammar, models
+from fixtures.arms import Decoding
+from fixtures.dataset import gold_calls
+from fixtures.match import unfit
+from fixtures.parse import ParseError, parse_calls
+from fixtures.prompts import render_calls, render_prompts
+from fixtures.scaffolds import majority
+
+RIGHT = '[{"name":"area.of","arguments":{"width":2.5,"unit":"cm"}}]'
+SAME = 'area.of(unit="cm", width=2.5)'
+OTHER = '[{"name":"area.of","arguments":{"width":3.5}}]'
+UNFIT = '[{"name":"area.of","arguments":{"height":3.5}}]'
+
+
+@pytest.mark.parametrize(
+    ("texts", "chosen"),
+    [
+        ([OTHER, RIGHT, SAME], RIGHT),  # two say the same in other words
+        ([UNFIT, UNFIT, "[{", "[{", OTHER], OTHER),  # what fits the tools comes before what is frequent
+        (["[{", UNFIT, "[{"], UNFIT),
+        ([OTHER, RIGHT], OTHER),  # of equals the first
+        (["[{", "]"], "[{"),
+    ],
+)
+def test_the_majority_of_what_fits_is_chosen(example, texts, chosen):
+    assert majority(example, texts) == chosen
+
+
+def test_the_choice_does_not_depend_on_the_order_of_a_clear_majority(example):
+    for texts in itertools.permutations([RIGHT, SAME, OTHER, UNFIT]):
+        assert parse_calls(majority(example, texts)) == parse_calls(RIGHT)
+
+
+@pytest.fixture(scope="module")
+def model(lively_qwen):
+    return models.load(str(lively_qwen))
+
+
+@pytest.fixture(scope="module")
+def grammars(model):
+    return grammar.Grammars(model, 260)
+
+
+def test_every_gold_answer_keeps_to_its_grammar(bench, model, grammars):
+    """In the schema's order of arguments; where the gold contradicts its own schema it cannot."""
+    astray = []
+    for example in list(bench.examples.values())[::9]:
+        matcher = grammars.matcher(grammar.grammar_of(example))
+        gold = gold_calls(example)
+        for token in [*model.tokenizer.encode(render_calls(gold), add_special_tokens=False), model.end_of_turn]:
+            if not np.isfinite(matcher.allowed(np.zeros(260, dtype=np.float32))[token]):
+                astray.append(example.id)
+                break
+            matcher.take(token)
+    assert len(astray) <= 2, astray
+
+
+def test_a_constrained_answer_is_a_call_that_fits(model, example):
+    """From a model of random weights, greedy and sampled; it may only be cut off."""
+    (prompt,) = render_prompts([example], model.tokenizer, model.end_of_turn)
+    constrained = generate.Prompt(prompt.id, prompt.tokens[-40:], (), grammar.grammar_of(example))
+    free = generate.Prompt("free", prompt.tokens[-30:], ())
+    for temperature in (0.0, 1.0):
+        decoding = Decoding(150, temperature=temperature, samples=1 + 3 * (temperature > 0))
+        finished = 0
+        for answer in generate.complete(model, [constrained, free], decoding):
+            if answer.id == prompt.id and answer.finish == "stop":
+                calls = parse_calls(answer.text)
+                if isinstance(calls, ParseError):
+                    assert calls.detail.endswith("is too large a number")
+                else:
+                    assert calls
+                    assert unfit(calls, example) is None
+                finished += 1
+            elif answer.id == prompt.id:
+                assert answer.text.startswith('[{"name":"area.of","arguments":{"width":')
+        assert finished or temperature == 0
+
+
+def test_forced_tokens_take_no_forward_pass_of_their_own(model, example):
+    told = []
+    (prompt,) = render_prompts([example], model.tokenizer, model.end_of_turn)
+    asked = generate.Prompt(prompt.id, prompt.tokens[-40:], (), grammar.grammar_of(example))
+    (answer,) = generate.complete(model, [asked], Decoding(35), told.append)
+    assert answer.tokens == 35
+    assert len(told) <= 10
+
+
+def test_a_tool_that_no_grammar_can_be_made_of_is_named(grammars):
+    with pytest.raises(ValueError, match="llguidance rejects a grammar"):
+        grammars.matcher('{"grammars": [{"json_schema": {"type": "nothing"}}]}')
