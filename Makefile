@@ -5,13 +5,14 @@ MLX ?= cpu
 K ?= generalization
 SCALE ?= default
 ARGS ?=
+ARM ?= sft
 VENV ?= .venv
 BIN := $(VENV)/bin
 LOCK := $(if $(filter cuda13,$(MLX)),requirements-cuda13.lock,requirements.lock)
 STAMP := $(VENV)/.installed-$(MLX)
 
 # make peers [ARGS='--only torch --rounds 1']
-.PHONY: bench test unit replay smoke peers check format lock setup clean
+.PHONY: bench test unit replay smoke export peers check format lock setup clean
 
 bench: setup
 	$(BIN)/python -m pytest bench -k "$(K)" --scale $(SCALE) $(ARGS)
@@ -27,6 +28,10 @@ replay: setup
 
 smoke: setup
 	$(BIN)/python -m pytest bench --scale smoke --ignore=bench/unit -k "not throughput" $(ARGS)
+
+# make export ARM=sft: exports/sft-all_patterns-s0/mlx_lm and …/peft
+export: setup
+	$(BIN)/python -m pytest bench -k "test_export and $(ARM)" --export exports --scale $(SCALE) $(ARGS)
 
 # Not part of CI: installs torch and compiles llama.cpp into the cache, then runs for about half an hour.
 peers: setup

@@ -35,7 +35,7 @@ def test_search(candidate, bench, record_property):
         "right": sum(right for right, _ in grades),
         "n": len(grades),
         "mean_reward": fmean(reward for _, reward in grades),
-        "gold_nats_per_token": fmean(arms.gold_log_likelihood(arm, ids).values()),
+        "gold_nats_per_token": fmean(grade.nats_per_token for grade in arms.graded(arm, ids).values()),
         "training": arms.describe(arm),
     }
     for name in ("right", "n", "mean_reward", "gold_nats_per_token"):
