@@ -4,7 +4,7 @@ from statistics import fmean
 
 import pytest
 
-METHODS = ["base", "sft"]
+METHODS = ["base", "sft", "second_epoch", "rft", "dpo", "grpo"]
 
 
 @pytest.fixture

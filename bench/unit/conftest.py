@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 from fixtures import assets, match
-from fixtures.dataset import SINGLE_TURN, Answer, Example, load_examples
+from fixtures.dataset import CATEGORIES, SINGLE_TURN, Answer, Example, load_examples
 
 
 class CharacterTokenizer:
@@ -115,6 +115,12 @@ def lively_qwen(tiny_qwen, tmp_path_factory):
     louder = {n: 4 * w for n, w in weights.items() if "_proj." in n and n.endswith((".scales", ".biases"))}
     mx.save_safetensors(str(file), weights | louder, metadata={"format": "mlx"})
     return path
+
+
+@pytest.fixture(scope="session")
+def examples(bench):
+    """The thousand items of the study's four categories."""
+    return {i: example for i, example in bench.examples.items() if example.category in CATEGORIES}
 
 
 @pytest.fixture(scope="session")

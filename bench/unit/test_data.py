@@ -114,3 +114,34 @@ def test_rendered_completion_ends_with_the_end_of_turn(example, tokenizer):
     assert prompt.completion[-1] == 1
     assert prompt.completion[:-1] == tuple(tokenizer.encode('[{"name":"area.of","arguments":{"width":2.5}}]'))
     assert prompt.tokens == tuple(tokenizer.encode(render_question(example, tokenizer)))
+
+
+@pytest.mark.parametrize("regime", regimes.REGIMES)
+def test_no_regime_shows_what_is_held_out(bench, partition, regime):
+    examples = bench.examples
+    shown = [examples[i] for i in regimes.REGIMES[regime](partition, examples)]
+    assert {e.id for e in shown}.isdisjoint(partition.dev + partition.seen_tools + partition.unseen_tools)
+    unseen = [examples[i] for i in partition.unseen_tools]
+    names = {name for e in unseen for name in e.gold_names}
+    assert names.isdisjoint(tool["name"] for e in shown for tool in e.tools)
+    assert {t for e in unseen for t in regimes.fingerprints(e)}.isdisjoint(
+        t for e in shown for t in regimes.fingerprints(e)
+    )
+
+
+def test_regimes_of_equal_size_differ_in_their_patterns_alone(bench, partition):
+    """The single calls of the diverse regimes are among those of the homogeneous one; smaller ones are nested."""
+    examples = bench.examples
+    made = {name: set(regimes.REGIMES[name](partition, examples)) for name in regimes.REGIMES}
+    assert len(made["simple_320"]) == len(made["four_320"]) == 320
+    assert made["four_80"] < made["four_160"] < made["four_320"]
+    kinds = {name: Counter(examples[i].category.removeprefix("live_") for i in ids) for name, ids in made.items()}
+    assert kinds["simple_320"] == {"simple": 320}
+    assert kinds["four_320"] == dict.fromkeys(CATEGORIES, 80)
+    singles = {i for i in made["four_320"] if examples[i].category.endswith("simple")}
+    assert singles < made["simple_320"]
+
+
+def test_irrelevant_questions_have_no_gold_call(bench):
+    assert {bench.examples[i].category for i in bench.test_ids("irrelevance")} == {"irrelevance"}
+    assert len(bench.test_ids("irrelevance")) == regimes.IRRELEVANT

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.expected import ExpectedError, Range, load_expected
+from fixtures.expected import ExpectedError, Range, entry, load_expected
 from fixtures.metrics import Accuracy
 
 RANGE = Range(0.46, 0.56, 312, (0, 1, 2), "seeds 0-2")
@@ -31,3 +31,12 @@ def test_all_bad_entries_are_reported_at_once(tmp_path):
     path.write_text('["m"."a"]\nlow = 0.1\n["m"."b"]\nlow = 0.9\nhigh = 0.1\nn = 5\nseeds = [0]\nwhy = ""\n')
     with pytest.raises(ExpectedError, match=r"m a: needs low, high.*m b: needs 0 <= low <= high"):
         load_expected(path)
+
+
+@pytest.mark.parametrize("test", ["test_x[sft-seen_tools]", "test_x[s2-sft-seen_tools]", "test_x[sft-s10-seen_tools]"])
+def test_a_range_is_the_same_for_every_seed(test):
+    assert entry(test) == "test_x[sft-seen_tools]"
+
+
+def test_an_entry_without_axes_has_no_brackets():
+    assert entry("test_x") == entry("test_x[s1]") == "test_x"

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import mlx.core as mx
 import pytest
 
-from fixtures import adapters, asking, live, regimes, train
+from fixtures import adapters, asking, live, regimes, rows, train
 from fixtures.arms import Arm, Decoding, Draw, Hyper, Scale
 from fixtures.methods import METHODS
 
@@ -122,7 +122,7 @@ def test_a_failed_training_is_not_tried_again(arms, ids, monkeypatch):
     assert len(attempts) == 1
 
 
-@pytest.mark.parametrize("method", ["rft", "dpo", "grpo"])
+@pytest.mark.parametrize("method", ["second_epoch", "rft", "dpo", "grpo"])
 def test_methods_on_top_of_sft_start_from_it_and_are_made_once(arms, ids, trainings, method):
     arm = Arm(method, "all_patterns")
     first = arms()
@@ -149,3 +149,59 @@ def test_an_adapter_follows_the_grades_of_its_samples(arms, monkeypatch):
 )
 def test_every_ingredient_is_in_an_adapters_key(arms, change):
     assert change in arms().adapter(ARM).spec
+
+
+def test_log_probabilities_are_computed_once_and_survive_an_interruption(arms, ids, monkeypatch):
+    expected = arms().graded(ARM, ids)
+    for path in (arms().asker.root / "log_probabilities").glob("*.jsonl"):
+        path.unlink()
+    real, appended = rows.append, []
+
+    def interrupt(path, found):
+        real(path, found)
+        appended.append(path)
+        if len(appended) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(rows, "append", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        arms().graded(ARM, ids)
+    assert arms().graded(ARM, ids) == expected
+    assert len(appended) == len(ids)
+    assert arms().graded(ARM, ids) == expected
+    assert len(appended) == len(ids)
+
+
+def test_grades_are_the_log_probabilities_of_the_gold_answer_and_of_the_first_tool(arms, bench):
+    """Against the model's own logits, one text at a time."""
+    session, item = arms(), next(i for i in bench.test_ids("seen_tools") if len(bench.examples[i].tools) > 1)
+    found = session.graded(Arm("base"), [item])[item]
+    model = session.asker.base_model()
+
+    def nats(prompt, completion):
+        logits = model.module(mx.array([[*prompt, *completion]]))[0].astype(mx.float32)
+        logs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        return sum(logs[len(prompt) - 1 + k, token].item() for k, token in enumerate(completion))
+
+    (prompt,) = session.prompts([item])
+    assert found.nats == pytest.approx(nats(prompt.tokens, prompt.completion), rel=1e-4)
+    texts = {t["name"]: f'[{{"name":"{t["name"]}","arguments":{{' for t in bench.examples[item].tools}
+    opened = {n: nats(prompt.tokens, model.tokenizer.encode(t, add_special_tokens=False)) for n, t in texts.items()}
+    assert found.choice == max(opened, key=opened.get)
+    assert found.tools == len(texts)
+    assert found.right == (found.choice in bench.examples[item].gold_names)
+
+
+def test_examples_come_before_each_question_from_training_alone(arms, ids):
+    session = arms()
+    (shot,), (asked,) = session.shots(1), session.prompts(ids[:1], shots=1)
+    bare, text = session.prompts(ids[:1])[0], session.asker.model.tokenizer.decode(asked.tokens)
+    assert shot.id in session.rows("all_patterns")
+    assert shot.question in text
+    assert asked.tokens[-len(bare.tokens) :] == bare.tokens
+    assert asked.sha256 != bare.sha256
+
+
+def test_an_export_of_the_base_model_is_refused(arms, tmp_path):
+    with pytest.raises(adapters.AdapterError, match="base has no adapter"):
+        arms().export(Arm("base"), tmp_path)

@@ -36,8 +36,14 @@ def test_without_replay_there_is_nothing_to_replay():
 
 
 def test_the_documented_selections_select():
-    assert collected("-k", "sft and unseen_tools").count("::") == 1
+    assert collected("-k", "generalization and sft and unseen_tools").count("::") == 1
     assert collected("-k", "generalization").count("::") == 6
+
+
+def test_several_seeds_are_an_axis_but_the_base_model_has_none():
+    listed = collected("-k", "generalization", "--seed", "0,1,2")
+    assert listed.count("sft") == 9
+    assert listed.count("base") == 3
 
 
 def test_replay_and_record_exclude_each_other():
