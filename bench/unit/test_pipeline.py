@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fixtures import pipeline, results, summary
+from fixtures import results, summary, terminal
 from fixtures.expected import Range
 from fixtures.metrics import Accuracy
 from fixtures.verdict import RULERS
@@ -26,7 +26,7 @@ def test_replay_runs_the_experiments_but_nothing_that_needs_the_model():
     listed = collected("--replay")
     assert "test_generalization[sft-unseen_tools]" in listed
     assert "test_model_" not in listed
-    assert "likelier" not in listed
+    assert "gold_answer_likelier" not in listed
 
 
 def test_without_replay_there_is_nothing_to_replay():
@@ -55,16 +55,16 @@ def test_replay_and_record_exclude_each_other():
 @pytest.mark.parametrize("slow", ["mlx.core", "scipy.stats", "scipy.optimize", "mlx_lm", "transformers"])
 def test_starting_imports_nothing_slow(slow):
     """Replay needs no MLX, and each of these takes a fifth of a second or more."""
-    assert python("-c", f"import sys, fixtures.pipeline; sys.exit({slow!r} in sys.modules)").returncode == 0
+    assert python("-c", f"import sys, fixtures.terminal; sys.exit({slow!r} in sys.modules)").returncode == 0
 
 
 def test_a_moved_number_explains_itself(monkeypatch):
     monkeypatch.setenv("PYTEST_CURRENT_TEST", "bench/test_x.py::test_x[sft] (call)")
-    lines = pipeline.pytest_assertrepr_compare("in", Accuracy(129, 312), Range(0.46, 0.56, 312, (0,), "seed 0"))
+    lines = terminal.pytest_assertrepr_compare("in", Accuracy(129, 312), Range(0.46, 0.56, 312, (0,), "seed 0"))
     assert lines is not None
     assert "41.3% (129/312)" in lines[0]
     assert "edit test_x[sft] in bench/expected.toml" in lines[-1]
-    assert pipeline.pytest_assertrepr_compare("==", 1, 2) is None
+    assert terminal.pytest_assertrepr_compare("==", 1, 2) is None
 
 
 def measured(arm, reasons):
