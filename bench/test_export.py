@@ -11,9 +11,9 @@ TOKENS = 12  # mlx-lm's own 4-bit layers are slow on a CPU
 
 @pytest.mark.live
 @pytest.mark.parametrize("method", ["sft", "dpo", "rft", "grpo"])
-def test_export(method, bench, tmp_path):
+def test_export(method, bench, pytestconfig, tmp_path):
     """mlx_lm.load reads it, and says the same as we do."""
-    wanted = bench.config.getoption("--export")
+    wanted = pytestconfig.getoption("--export")
     if method != "sft" and not wanted:
         pytest.skip("needs --export FOLDER: one adapter is enough to see that the layouts are right")
     from mlx_lm import load, stream_generate  # late: see kernels.use_fast_kernels

@@ -25,9 +25,9 @@ CANDIDATES = {
 @pytest.mark.search
 @pytest.mark.live
 @pytest.mark.parametrize("candidate", range(3))
-def test_search(candidate, bench, record_property):
+def test_search(candidate, bench, pytestconfig, record_property):
     """One candidate, trained on the whole training split and asked the development questions."""
-    method = bench.config.getoption("--search")
+    method = pytestconfig.getoption("--search")
     assert method in CANDIDATES, f"no candidates for {method!r}; there are some for {', '.join(CANDIDATES)}"
     change = CANDIDATES[method][candidate]
     arms = bench.live_with({method: change})

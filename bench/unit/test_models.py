@@ -44,6 +44,6 @@ def test_an_unknown_model_lists_the_known_ones():
 
 def test_an_unreachable_hub_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    source = models.HubRepository("callbench/absent", "main")
+    source = models.HubRepository("callbench/absent", "main", "callbench/absent")
     with pytest.raises(models.ModelError, match=r"callbench/absent at main.*pass its path as --model"):
         models._from_hub(source, offline=True)

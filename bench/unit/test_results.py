@@ -7,7 +7,6 @@ import pytest
 
 from fixtures import results
 from fixtures.arms import Arm, Completion, Draw
-from fixtures.summary import render_flips
 from fixtures.verdict import OK, Judgement, Verdict, unanimous
 
 ARM = Arm("sft", "all_patterns", 1)
@@ -91,15 +90,3 @@ def test_rescoring_changes_verdicts_and_nothing_else(tmp_path):
     assert results.recorded_reasons(tmp_path, ARM.id) == {"item_0": unanimous(OK).reasons, "item_1": wrong.reasons}
     assert results.RecordedArms(tmp_path).read(ARM.id) == answers
     assert (tmp_path / "run.json").read_text() == manifest
-
-
-def test_flips_are_told_by_ruler_and_reason():
-    before = {f"item_{i}": unanimous(OK).reasons for i in range(3)}
-    wrong = Verdict("argument_value")
-    after = {"item_0": unanimous(OK), "item_1": Judgement(wrong, OK, wrong), "item_2": Judgement(wrong, OK, OK)}
-    assert render_flips("sft", before, after).splitlines() == [
-        "sft: 2 of 3 items flipped",
-        "  strict: ok → argument_value (2): item_1, item_2",
-        "  equivalent: ok → argument_value (1): item_1",
-    ]
-    assert render_flips("sft", before, dict.fromkeys(before, unanimous(OK))) == ""

@@ -51,7 +51,7 @@ def grammars(model):
 def test_every_gold_answer_keeps_to_its_grammar(bench, model, grammars):
     """In the schema's order of arguments; where the gold contradicts its own schema it cannot."""
     astray = []
-    for example in list(bench.examples.values())[::9]:
+    for example in [example for example in bench.examples.values() if gold_calls(example)][::9]:
         matcher = grammars.matcher(grammar.grammar_of(example))
         gold = gold_calls(example)
         for token in [*model.tokenizer.encode(render_calls(gold), add_special_tokens=False), model.end_of_turn]:
