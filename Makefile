@@ -12,7 +12,7 @@ LOCK := $(if $(filter cuda13,$(MLX)),requirements-cuda13.lock,requirements.lock)
 STAMP := $(VENV)/.installed-$(MLX)
 
 # make peers [ARGS='--only torch --rounds 1']
-.PHONY: bench test unit replay smoke export peers check format lock setup clean
+.PHONY: bench test unit replay smoke export report peers check format lock setup clean
 
 bench: setup
 	$(BIN)/python -m pytest bench -k "$(K)" --scale $(SCALE) $(ARGS)
@@ -32,6 +32,10 @@ smoke: setup
 # make export ARM=sft: exports/sft-all_patterns-s0/mlx_lm and …/peft
 export: setup
 	$(BIN)/python -m pytest bench -k "test_export and $(ARM)" --export exports --scale $(SCALE) $(ARGS)
+
+# One page with every recorded answer, tables and plots: report/index.html
+report: setup
+	$(BIN)/python -m fixtures.report --scale $(SCALE) $(ARGS)
 
 # Not part of CI: installs torch and compiles llama.cpp into the cache, then runs for about half an hour.
 peers: setup

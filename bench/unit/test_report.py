@@ -1,0 +1,175 @@
+"""The report's page in a real browser, and its tables and plots."""
+
+import json
+import re
+import shutil
+import time
+
+import pytest
+
+from fixtures import report, tables
+from fixtures.arms import Completion
+from fixtures.results import RecordingError, record_arm
+from fixtures.session import Bench, Options
+from fixtures.verdict import OK, RULERS, Verdict, unanimous
+
+EVIL = '[{"name": "a"}]</script><script>window.hacked = true</script><img src=x onerror="window.hacked = true">'
+ITEMS = 5_000  # twice as many answers
+SLOW_S = 5.0  # a filter that takes this long hangs: on two busy cores it takes a tenth of a second
+REASONS = ("ok", "call_count", "argument_value")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("needs Debian's chromium and chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--no-first-run",
+        "--force-prefers-reduced-motion",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    session = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield session
+    session.quit()
+
+
+@pytest.fixture(scope="module")
+def shown(browser, tmp_path_factory):
+    """The page of two arms with 10,000 answers, one of them hostile."""
+    items = [
+        {"id": f"item_{k}", "category": ("simple", "parallel")[k % 2], "question": f"question {k}", "tools": "[]",
+         "gold": '[{"name": "gold"}]'}
+        for k in range(ITEMS)
+    ]  # fmt: skip
+    answers = [
+        {"arm": arm, "split": "seen_tools", "item": k, "text": EVIL if k == 7 else f"answer {k} é",
+         "verdicts": [REASONS[(k + arm) % 3]] * 3, "detail": "<b>why</b>"}
+        for arm in (0, 1) for k in range(ITEMS)
+    ]  # fmt: skip
+    data = {"arms": ["base", "sft"], "rulers": RULERS, "items": items, "answers": answers}
+    path = tmp_path_factory.mktemp("report") / "index.html"
+    path.write_text(report.page("run", [], [], tables.Table(["on", "arm"], [["seen_tools", "<i>base</i>"]]), data))
+    browser.get(path.as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+
+
+def choose(browser, **chosen):
+    """Set filters as a user does; returns what the count says, and seconds."""
+    script = """for (const [id, value] of Object.entries(arguments[0])) {
+      const control = document.getElementById(id);
+      control.value = value;
+      control.dispatchEvent(new Event("input", {bubbles: true}));
+    }
+    return document.getElementById("count").textContent;"""
+    started = time.monotonic()
+    everything = dict.fromkeys(("arm", "against", "split", "category", "reason", "text"), "")
+    return browser.execute_script(script, everything | chosen), time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count"),
+    [
+        ({}, "10000 of 10000 answers, 3333 of them right"),
+        ({"arm": "0"}, "5000 of 10000 answers, 1667 of them right"),
+        ({"arm": "1", "category": "parallel"}, "2500 of 10000 answers, 833 of them right"),
+        ({"reason": "call_count"}, "3334 of 10000 answers, 0 of them right"),
+        ({"arm": "0", "against": "1"}, "3333 of 10000 answers, 1667 of them right"),
+        ({"text": "QUESTION 4999"}, "2 of 10000 answers, 0 of them right"),
+    ],
+    ids=["all", "arm", "category", "reason", "flipped", "text"],
+)
+def test_filters_choose_answers(shown, chosen, count):
+    found, seconds = choose(shown, **chosen)
+    assert found == count
+    assert seconds < SLOW_S
+
+
+def test_what_a_model_wrote_is_text(shown):
+    choose(shown, text="onerror", arm="0")
+    shown.find_element("css selector", "#list button").click()
+    assert EVIL in shown.find_element("id", "detail").text
+    assert "<b>why</b>" in shown.find_element("id", "detail").text
+    assert shown.execute_script("return [window.hacked, document.querySelectorAll('#detail img').length]") == [None, 0]
+
+
+def test_a_page_of_answers_at_a_time(shown):
+    choose(shown, arm="0")
+    assert len(shown.find_elements("css selector", "#list li")) == 50
+    first = shown.find_element("css selector", "#list button").text
+    shown.find_element("id", "next").click()
+    assert shown.find_element("id", "page").text == "page 2 of 100"
+    assert shown.find_element("css selector", "#list button").text != first
+
+
+def test_keys_alone_reach_an_answer(shown):
+    choose(shown, text="question 12")
+    assert (
+        shown.execute_script("""document.querySelector("#list button").focus();
+      return document.activeElement.tagName""")
+        == "BUTTON"
+    )
+    shown.switch_to.active_element.send_keys("\ue007")
+    assert "question 12" in shown.find_element("id", "detail").text
+
+
+def test_a_phone_needs_no_sideways_scrolling(shown):
+    before = shown.get_window_size()
+    shown.set_window_size(500, 900)  # chromium's narrowest window
+    assert shown.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    shown.set_window_size(before["width"], before["height"])
+
+
+def test_embedded_data_cannot_end_its_element():
+    data = {"text": EVIL + "<!-- & \u2028 \ud800"}
+    text = report.embedded(data)
+    assert not re.search(r"[<>&]|[^\x00-\x7f]", text)
+    assert json.loads(text) == data
+
+
+def test_markdown_and_latex_keep_special_characters():
+    table = tables.Table(["a_b"], [["50 % | x & $y \\ ~^"]])
+    assert tables.markdown(table).splitlines() == ["| a_b |", "| --- |", "| 50 % \\| x & $y \\ ~^ |"]
+    assert r"50 \% | x \& \$y \textbackslash{} \textasciitilde{}\textasciicircum{} \\" in tables.latex(table)
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """A session over two arms' made-up answers to the smoke scale's items."""
+    monkeypatch.setattr("fixtures.results.RESULTS", tmp_path / "results")
+    made = Bench(Options(scale="smoke", replay=True))
+    ids = made.test_ids("seen_tools")
+    for name, verdict in {"base": Verdict("parse_error"), "sft-all_patterns-s0": OK}.items():
+        answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in ids}
+        record_arm(tmp_path / "results" / made.run, name, answers, dict.fromkeys(ids, unanimous(verdict)), {})
+    return made
+
+
+def test_a_report_has_every_recorded_arm(recorded, tmp_path):
+    files = {path.name for path in report.write(recorded, tmp_path / "report")}
+    assert {"index.html", "tables.md", "tables.tex", "ladder.svg", "ladder.png", "errors.svg"} <= files
+    table = (tmp_path / "report" / "tables.md").read_text()
+    n = len(recorded.test_ids("seen_tools"))
+    assert re.search(rf"\| seen_tools \| base \| 0 \| {n} \| 0\.0%", table)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "http" not in re.sub(
+        r'xmlns(:\w+)?="[^"]*"|http-equiv', "", page.split('<script type="application/json"')[0]
+    )
+    report.write(recorded, tmp_path / "again")
+    assert page == (tmp_path / "again" / "index.html").read_text()
+
+
+def test_a_run_without_recordings_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr("fixtures.results.RESULTS", tmp_path)
+    with pytest.raises(RecordingError, match=r"nothing is recorded in results/.*--record"):
+        report.write(Bench(Options(replay=True)), tmp_path / "report")
