@@ -22,8 +22,8 @@ def test_flips_are_told_by_ruler_and_reason():
     assert first.startswith("sft: 2 of 3 items flipped; strict: -66.7 pts")
     assert "0 fixed, 2 broken of 3" in first
     assert rest == [
-        "  strict: ok → argument_value (2): item_1, item_2",
-        "  equivalent: ok → argument_value (1): item_1",
+        "  strict, equivalent: ok → argument_value (1): item_1",
+        "  strict: ok → argument_value (1): item_2",
     ]
     assert flips.render("sft", before, before) == ""
 
