@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import mlx.core as mx
 import pytest
 
-from fixtures import adapters, asking, live, regimes, rows, train
+from fixtures import adapters, asking, live, pace, regimes, rows, train
 from fixtures.arms import Arm, Decoding, Draw, Hyper, Scale
 from fixtures.methods import METHODS
 
@@ -37,8 +37,8 @@ def arms(tiny_qwen, bench, tmp_path, monkeypatch):
     hyper = Hyper(rank=2, alpha=4, epochs=1, batch_size=2, warmup_steps=1)
     scale = Scale(str(tiny_qwen), hyper=hyper, decoding=Decoding(max_new_tokens=4, batch_size=1))
 
-    def session():
-        asker = asking.Asker(scale, silent, offline=True, workers=1)
+    def session(*, planning=False):
+        asker = asking.Asker(scale, silent, offline=True, workers=1, planning=planning)
         return live.LiveArms(asker, examples, lambda regime: rows, grade)
 
     return session
@@ -69,6 +69,25 @@ def test_an_adapter_is_trained_once_for_all_sessions(arms, trainings):
     assert arms().adapter(ARM) == first
     assert arms().adapter(Arm("sft", "all_patterns", seed=1)) != first
     assert trainings == [0, 1]
+
+
+def test_a_plan_finds_what_is_made_and_makes_nothing(arms, ids, trainings):
+    """Not even while another process holds the locks of what it is making."""
+    asks = [lambda a: a.adapter(ARM), lambda a: a.complete(ARM, ids, Draw()), lambda a: a.graded(ARM, ids)]
+    for ask in asks:
+        with pytest.raises(asking.NotMadeError):
+            ask(arms(planning=True))
+    assert trainings == []
+    made = arms()
+    for ask in asks:
+        ask(made)
+    for ask in asks:
+        ask(arms(planning=True))
+    model = made.asker.scale.model
+    assert pace.per_unit(made.asker.root, "training sft", model) > 0
+    assert pace.per_unit(made.asker.root, "answering", model) > 0
+    assert pace.per_unit(made.asker.root, "training dpo", model) is None
+    assert made.describe(ARM)["seconds"] == arms().describe(ARM)["seconds"] > 0
 
 
 def test_the_base_model_needs_no_training(arms, ids, trainings):
@@ -159,7 +178,7 @@ def test_log_probabilities_are_computed_once_and_survive_an_interruption(arms, i
 
     def interrupt(path, found):
         real(path, found)
-        appended.append(path)
+        appended.extend([path] * (path.parent.name == "log_probabilities"))
         if len(appended) == 2:
             raise KeyboardInterrupt
 

@@ -49,7 +49,7 @@ def test_several_seeds_are_an_axis_but_the_base_model_has_none():
 def test_replay_and_record_exclude_each_other():
     run = python("-m", "pytest", "bench", "--replay", "--record", "--collect-only")
     assert run.returncode == 4
-    assert "use one of them" in run.stderr
+    assert "--replay and --record exclude each other" in run.stderr
 
 
 @pytest.mark.parametrize("slow", ["mlx.core", "scipy.stats", "scipy.optimize", "mlx_lm", "transformers"])
