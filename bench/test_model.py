@@ -34,7 +34,8 @@ def test_model_is_shown_every_offered_tool(model, examples):
         for tool in examples[prompt.id].tools:
             assert f"\n{tool['name']}: " in text
             assert all(f"\n- {name} (" in text for name in tool["parameters"]["properties"])
-        assert examples[prompt.id].question in text
+        for message in examples[prompt.id].messages:
+            assert message["content"].strip() in text  # live_simple_58-27-0's system text starts with a line break
 
 
 def test_model_answers_a_row_alike_alone_and_in_a_batch(model, bench):

@@ -1,5 +1,6 @@
 """Worker processes share the work without changing it, and their failures are told."""
 
+import dataclasses
 import os
 import signal
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from fixtures import accelerate, adapters, arms, asking, models, train
-from fixtures.batches import singly
+from fixtures.batches import batch_order, singly
 from fixtures.methods import sft
 from fixtures.prompts import Prompt
 from fixtures.workers import Team, WorkerError
@@ -84,6 +85,18 @@ def test_two_processes_train_what_one_trains(model, pair, rows, lively_qwen, tmp
     pair.run(asking.answer, [asked, asked])  # leaves fused layers behind
     for name, value in train.train(pair, objective, groups, HYPER, 0, tmp_path / "c").items():
         assert np.array_equal(again[name], value)
+
+
+def test_a_worker_whose_first_share_comes_late_gets_the_adapter(model, pair, rows, lively_qwen, tmp_path):
+    """rft at the smoke scale: of a batch of two and one of one, the latter came first."""
+    groups, seed, hyper = singly(rows[:3]), 0, dataclasses.replace(HYPER, batch_size=2)
+    assert [len(batch) for batch in batch_order([group.length for group in groups], hyper, seed)][:2] == [1, 2]
+    asked = asking.Questions(None, HYPER, arms.Decoding(2), rows[:1])
+    pair.run(asking.answer, [asked, asked])  # the worker has no adapter on
+    alone = train.train(Team(model, str(lively_qwen), 1), sft.METHOD.objective, groups, hyper, seed, tmp_path / "a")
+    alone = {name: np.array(value) for name, value in alone.items()}
+    for name, value in train.train(pair, sft.METHOD.objective, groups, hyper, seed, tmp_path / "b").items():
+        assert np.allclose(alone[name], value, rtol=1e-3, atol=1e-5)
 
 
 def test_a_team_of_three_shares_the_threads_of_blas(model, lively_qwen):
