@@ -75,6 +75,23 @@ def test_clusters_of_equal_items_count_once():
     assert copied.interval() == pytest.approx(single.interval())
 
 
+@given(st.integers(1, 4), st.integers(0, 99))
+def test_a_run_of_the_same_size_detects_the_same(seeds, state):
+    rng = np.random.default_rng(state)
+    easy = rng.random(60) - 0.2
+    found = Contrast((rng.random((seeds, 60)) < easy).astype(float), range(60))
+    same = found.detectable_with(60, seeds)
+    assert same == pytest.approx(found.detectable, rel=0.02)  # but for parts that are estimated below nothing
+    assert found.detectable_with(240, seeds) <= same <= found.detectable_with(15, seeds)
+    assert found.detectable_with(60, seeds + 5) <= same
+
+
+def test_more_items_do_not_help_where_seeds_differ():
+    found = Contrast(np.repeat([[1.0], [0.0], [1.0]], 12, axis=1), range(12), binary=False)
+    assert found.detectable_with(1200, 3) == pytest.approx(found.detectable)
+    assert found.detectable_with(12, 12) == pytest.approx(found.detectable / 2)
+
+
 def test_one_seed_that_differs_widens_the_interval():
     rng = np.random.default_rng(0)
     alike = (rng.random((3, 200)) < 0.3).astype(float)

@@ -1,5 +1,7 @@
 """Ranges are read strictly, and a number outside one explains itself."""
 
+from dataclasses import replace
+
 import pytest
 
 from fixtures.expected import ExpectedError, Range, entry, load_expected
@@ -17,6 +19,14 @@ def test_only_an_accuracy_over_the_same_items_can_be_inside():
     assert Accuracy(129, 312) not in RANGE
     assert Accuracy(16, 31) not in RANGE
     assert 0.5 not in RANGE
+
+
+def test_of_a_part_of_the_items_the_interval_has_to_meet_the_range():
+    part = replace(RANGE, part=True)
+    assert Accuracy(6, 20) in part  # [14.5 %, 51.9 %]
+    assert Accuracy(2, 20) not in part  # [2.8 %, 30.1 %]
+    assert Accuracy(160, 313) not in part
+    assert "its interval misses [0.46, 0.56]" in part.explain(Accuracy(2, 20), "test_x[sft]")[0]
 
 
 def test_the_explanation_has_the_number_its_n_and_what_to_do():

@@ -52,6 +52,22 @@ def test_replay_and_record_exclude_each_other():
     assert "--replay and --record exclude each other" in run.stderr
 
 
+def test_what_is_recorded_has_all_items():
+    run = python("-m", "pytest", "bench", "--record", "--items", "9", "--collect-only")
+    assert run.returncode == 4
+    assert "--record and --items exclude each other: results/ has all items" in run.stderr
+
+
+def test_a_part_of_the_items_can_be_replayed():
+    """Ranges and claims are of all items: the first are met by intervals, the second are not decided."""
+    chosen = "(test_methods and sft) or (test_claims and sft_helps)"
+    run = python("-m", "pytest", "bench", "--ignore=bench/unit", "--replay", "--items", "2", "-q", "-rs", "-k", chosen)
+    assert run.returncode == 0, run.stdout
+    assert "2 passed" in run.stdout
+    assert "no parallel_multiple item is among the first 2 of seen_tools" in run.stdout
+    assert "decided on all items; with --items 2 sft - base" in run.stdout
+
+
 @pytest.mark.parametrize("slow", ["mlx.core", "scipy.stats", "scipy.optimize", "mlx_lm", "transformers"])
 def test_starting_imports_nothing_slow(slow):
     """Replay needs no MLX, and each of these takes a fifth of a second or more."""

@@ -1,10 +1,14 @@
-"""What --plan prints: work that is due and its time, and what it could show."""
+"""What --plan and --budget print: work that is due and its time, and what it could show."""
 
+import argparse
+
+import numpy as np
 import pytest
 
-from fixtures import pace, plan, results
+from fixtures import budget, options, pace, plan, results
 from fixtures.arms import Arm
 from fixtures.asking import NotMadeError
+from fixtures.contrast import Contrast
 from fixtures.session import Bench, Options
 
 SFT = Arm("sft", "all_patterns")
@@ -56,8 +60,54 @@ def test_a_method_needs_what_it_goes_on_from(bench):
 
 def test_what_could_be_seen_of_each_registered_comparison(bench):
     """(1.96 + 0.84) * sqrt(0.25 / 12) = 40.4 points."""
-    effects = list(plan.Plan(bench, WISHES).effects())
-    assert effects == ["  sft - base on seen_tools, n=12: 40.4 pts, if 25% of the answers differ"]
+    (effect,) = plan.Plan(bench, WISHES).effects
+    assert str(effect) == "sft - base on seen_tools, n=12: 40.4 pts, if 25% of the answers differ"
+
+
+@pytest.fixture
+def paced(bench):
+    """A second for each training example, and ten for each answer."""
+    for kind, seconds in {"training sft": 1.0, "answering": 10.0}.items():
+        pace.note(bench.asker.root, kind, bench.scale.model, 1, seconds, "")
+    return plan.Plan(bench, WISHES)
+
+
+def test_a_budget_buys_items_of_one_seed_where_nothing_tells_what_seeds_add(paced):
+    """48 s to train, 10 s for each of at most 12 items; the base model's answers are there."""
+    choices = budget.choices(paced)
+    assert {(choice.items, choice.seeds) for choice in choices} == {(n, s) for n in range(1, 13) for s in range(1, 6)}
+    assert all(choice.seconds == choice.seeds * (48 + 10 * choice.items) for choice in choices)
+    assert budget.best(choices, 100)[0][:3] == (5, 1, 98)
+    assert budget.best(choices, 10_000)[0][:3] == (12, 1, 168)
+    assert "in 80 s, the most is seen with --items 3 --seed 0, about 78 s:" in budget.render(paced, 80)
+    assert "sft - base on seen_tools, n=3: 80.9 pts" in budget.render(paced, 80)
+
+
+def test_a_budget_buys_seeds_where_they_differ(paced):
+    """All items alike in a seed: a second one halves the variance, more items save nothing."""
+    answers = np.repeat([[1.0], [0.0], [1.0]], 12, axis=1)
+    paced._spreads["sft_helps"] = Contrast(answers, range(12), binary=False)
+    assert budget.best(budget.choices(paced), 330)[0].seeds == 5
+
+
+def test_a_budget_that_is_too_small_says_what_the_least_takes(paced):
+    text = budget.render(paced, 30)
+    assert text.startswith("nothing fits into 30 s: the least, --items 1 --seed 0, takes about 58 s")
+
+
+def test_a_budget_needs_the_pace(bench):
+    assert "2 steps were never done here" in budget.render(plan.Plan(bench, WISHES), 100)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("1h30m", 5400), ("45s", 45), ("2h", 7200)])
+def test_durations(text, seconds):
+    assert options.duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "m", "30m1h", "-5m", "1.5h"])
+def test_what_is_no_duration(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="needs a time such as 30m"):
+        options.duration(text)
 
 
 def test_a_pace_is_of_one_kind_and_model(tmp_path):
