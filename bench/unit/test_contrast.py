@@ -48,6 +48,11 @@ def test_no_discordant_pair_is_no_proof_of_equality():
     assert low < -0.015 < 0.015 < high
 
 
+def test_accuracies_cannot_differ_by_more_than_all():
+    found = Contrast(np.array([[1.0, 0.0], [0.0, -1.0]]), [0, 1])
+    assert found.interval() == (-1, 1)
+
+
 def test_mcnemars_exact_p_is_statsmodels():
     from statsmodels.stats.contingency_tables import mcnemar
 

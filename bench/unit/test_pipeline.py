@@ -64,8 +64,8 @@ def test_a_part_of_the_items_can_be_replayed():
     run = python("-m", "pytest", "bench", "--ignore=bench/unit", "--replay", "--items", "2", "-q", "-rs", "-k", chosen)
     assert run.returncode == 0, run.stdout
     assert "2 passed" in run.stdout
-    assert "no parallel_multiple item is among the first 2 of seen_tools" in run.stdout
-    assert "decided on all items; with --items 2 sft - base" in run.stdout
+    assert "no multiple item is among the first 2 of seen_tools" in run.stdout
+    assert "decided on all items; with --items 2 sft_helps: sft - base" in run.stdout
 
 
 @pytest.mark.parametrize("slow", ["mlx.core", "scipy.stats", "scipy.optimize", "mlx_lm", "transformers"])
