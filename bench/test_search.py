@@ -17,7 +17,7 @@ CANDIDATES = {
     "sft": [{}, {"epochs": 2, "batch_size": 4}, {"lr": 1e-3, "final_lr": 1e-4}],
     "second_epoch": [{}, LOWER, HIGHER],
     "rft": [{}, LOWER, HIGHER],
-    "dpo": [{}, {"lr": 5e-5, "final_lr": 5e-6}, LOWER],
+    "dpo": [{}, {"lr": 2e-4, "final_lr": 2e-5}, LOWER],
     "grpo": [{}, {"lr": 5e-5, "final_lr": 5e-5}, {"lr": 5e-4, "final_lr": 5e-4}],
 }
 
