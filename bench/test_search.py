@@ -12,13 +12,18 @@ import pytest
 from fixtures import results
 from fixtures.arms import Arm, Draw
 
-LOWER, HIGHER = {"lr": 5e-4, "final_lr": 5e-5}, {"lr": 2e-3, "final_lr": 2e-4}
-CANDIDATES = {
-    "sft": [{}, {"epochs": 2, "batch_size": 4}, {"lr": 1e-3, "final_lr": 1e-4}],
-    "second_epoch": [{}, LOWER, HIGHER],
-    "rft": [{}, LOWER, HIGHER],
-    "dpo": [{}, {"lr": 2e-4, "final_lr": 2e-5}, LOWER],
-    "grpo": [{}, {"lr": 5e-5, "final_lr": 5e-5}, {"lr": 5e-4, "final_lr": 5e-4}],
+
+def rate(lr, final_lr):
+    return {"lr": lr, "final_lr": final_lr}
+
+
+ON_TOP = [rate(1e-3, 1e-4), rate(5e-4, 5e-5), rate(2e-3, 2e-4)]
+CANDIDATES = {  # each says all that it changes of Hyper, so that its record keeps its meaning when a winner is entered
+    "sft": [{}, {"epochs": 2, "batch_size": 4}, rate(1e-3, 1e-4)],
+    "second_epoch": ON_TOP,
+    "rft": ON_TOP,
+    "dpo": [rate(2e-4, 2e-5), rate(5e-5, 5e-6), rate(5e-4, 5e-5)],
+    "grpo": [rate(2e-4, 1e-4), rate(5e-5, 5e-5), rate(5e-4, 5e-4)],
 }
 
 
