@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.metrics import Accuracy
+from fixtures.graded import summed
 
 METHODS = ["base", "sft"]
 
@@ -10,8 +10,8 @@ METHODS = ["base", "sft"]
 @pytest.fixture
 def accuracy(grades):
     """Forced choice, on items that offer one: which tool's call is the likeliest to begin the answer."""
-    choices = [grade.right for grade in grades.values() if grade.tools > 1]
-    return Accuracy(sum(choices), len(choices))
+    _, choices = summed(grades.values())
+    return choices
 
 
 @pytest.mark.parametrize("split", ["seen_tools", "unseen_tools", "unseen_patterns"])

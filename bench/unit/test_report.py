@@ -8,8 +8,9 @@ import time
 import pytest
 
 from fixtures import report, tables
-from fixtures.arms import Completion
-from fixtures.results import RecordingError, record_arm
+from fixtures.arms import Arm, Completion
+from fixtures.graded import Grade
+from fixtures.results import RecordingError, record_arm, record_grades
 from fixtures.session import Bench, Options
 from fixtures.verdict import OK, RULERS, Verdict, unanimous
 
@@ -58,7 +59,9 @@ def shown(browser, tmp_path_factory):
     ]  # fmt: skip
     data = {"arms": ["base", "sft"], "rulers": RULERS, "items": items, "answers": answers}
     path = tmp_path_factory.mktemp("report") / "index.html"
-    path.write_text(report.page("run", [], [], tables.Table(["on", "arm"], [["seen_tools", "<i>base</i>"]]), data))
+    path.write_text(
+        report.page("run", [], [], {"Results": tables.Table(["on", "arm"], [["seen_tools", "<i>base</i>"]])}, data)
+    )
     browser.get(path.as_uri())
     yield browser
     assert browser.get_log("browser") == []
@@ -153,6 +156,16 @@ def recorded(tmp_path, monkeypatch):
         answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in ids}
         record_arm(tmp_path / "results" / made.run, name, answers, dict.fromkeys(ids, unanimous(verdict)), {})
     return made
+
+
+def test_a_report_tells_how_likely_the_gold_answers_are(recorded, tmp_path):
+    grades = [Grade(i, -5.0, 10, "tool", 2, k % 2 == 0) for k, i in enumerate(recorded.test_ids("seen_tools"))]
+    record_grades(tmp_path / "results" / recorded.run, Arm("base"), grades)
+    report.write(recorded, tmp_path / "report")
+    n = len(grades)
+    row = f"| seen_tools | base | {n} | -0.500 | [-0.500, -0.500] | {n // 2} of {n} |"
+    assert row in (tmp_path / "report" / "tables.md").read_text()
+    assert "Likelihood of the gold answer" in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_a_report_has_every_recorded_arm(recorded, tmp_path):
