@@ -5,7 +5,6 @@ import json
 import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
-from mlx_lm.models import llama
 
 from fixtures import adapters, export
 from fixtures.arms import Hyper
@@ -16,6 +15,8 @@ TOKENS = mx.array([[5, 9, 2, 40, 17]])
 
 def model(rope_traditional):
     """A llama of two layers with grouped keys; all of the same seed are the same but for their rope."""
+    from mlx_lm.models import llama  # late: it imports transformers, which takes half of all collecting
+
     mx.random.seed(0)
     arguments = llama.ModelArgs("llama", 32, 2, 48, 4, 1e-5, 64, num_key_value_heads=2)
     arguments.rope_traditional = rope_traditional
