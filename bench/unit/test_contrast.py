@@ -86,7 +86,9 @@ def test_a_run_of_the_same_size_detects_the_same(seeds, state):
     easy = rng.random(60) - 0.2
     found = Contrast((rng.random((seeds, 60)) < easy).astype(float), range(60))
     same = found.detectable_with(60, seeds)
-    assert same == pytest.approx(found.detectable, rel=0.02)  # but for parts that are estimated below nothing
+    assert same >= found.detectable * (1 - 1e-9)
+    if seeds == 1 or found._of_items() >= found._chance() / seeds:  # else a part is estimated below nothing
+        assert same == pytest.approx(found.detectable)
     assert found.detectable_with(240, seeds) <= same <= found.detectable_with(15, seeds)
     assert found.detectable_with(60, seeds + 5) <= same
 
