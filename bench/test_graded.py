@@ -11,7 +11,7 @@ METHODS = ["base", "sft"]
 def accuracy(grades):
     """Forced choice, on items that offer one: which tool's call is the likeliest to begin the answer."""
     _, choices = summed(grades.values())
-    return choices
+    return choices or pytest.skip(f"none of the {len(grades)} items offers a choice")
 
 
 @pytest.mark.parametrize("split", ["seen_tools", "unseen_tools", "unseen_patterns"])

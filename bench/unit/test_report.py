@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from fixtures import report, tables
+from fixtures import report, summary, tables
 from fixtures.arms import Arm, Completion
-from fixtures.graded import Grade
+from fixtures.graded import Grade, as_row
 from fixtures.results import RecordingError, record_arm, record_grades
 from fixtures.session import Bench, Options
 from fixtures.verdict import OK, RULERS, Verdict, unanimous
@@ -166,6 +166,15 @@ def test_a_report_tells_how_likely_the_gold_answers_are(recorded, tmp_path):
     row = f"| seen_tools | base | {n} | -0.500 | [-0.500, -0.500] | {n // 2} of {n} |"
     assert row in (tmp_path / "report" / "tables.md").read_text()
     assert "Likelihood of the gold answer" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_without_a_choice_of_tools_nothing_is_forced():
+    """--items 1 of seen tools is a question with one tool."""
+    grades = {"i": Grade("i", -5.0, 10, "tool", 1, True)}
+    ((*_, share, interval),) = tables.likelihoods([("seen_tools", Arm("base"), grades)]).rows
+    assert (share, interval) == ("0 of 0", "")
+    measured = {"where": "seen_tools", "arm": "base", "grades": list(map(as_row, grades.values()))}
+    assert "0/0" in summary.render_grades([measured], 120)
 
 
 def test_a_report_has_every_recorded_arm(recorded, tmp_path):
