@@ -42,11 +42,12 @@ def train(team, length):
     rows = singly([Prompt(str(i), tuple(r[:cut]), tuple(r[cut:])) for i, r in enumerate(WORK["training"][str(length)])])
     module = team.model.module
     adapters.attach(module, hyper)
+    train.equip(team, hyper)
     first = np.load(FOLDER / "lora_a.npz")
     module.update(tree_unflatten([(f"{name}.lora_a", mx.array(first[name].T)) for name in first.files]))
     optimizer = train.adam(module, hyper)
     batches = [rows[i : i + hyper.batch_size] for i in range(0, len(rows), hyper.batch_size)]
-    step = partial(train._step, team, sft.METHOD.objective, optimizer, hyper=hyper, ready=set())
+    step = partial(train._step, team, sft.METHOD.objective, optimizer, hyper=hyper)
     losses = [step(groups=batches[0])]  # warm
     seconds, rest = timed(lambda: [step(groups=batch) for batch in batches[1:]])
     return {"seconds": seconds, "tokens": length * len(rows[hyper.batch_size :]), "losses": losses + rest}

@@ -162,7 +162,7 @@ def test_micro_batches_do_not_change_the_step(module, monkeypatch):
     def updated(limit):
         monkeypatch.setattr(batches, "micro_batch_tokens", lambda: limit)
         adapters.attach(module, HYPER, seed=2)
-        loss = train._step(alone(module), sft.METHOD.objective, optim.SGD(0.1), singly(rows()), HYPER, set())
+        loss = train._step(alone(module), sft.METHOD.objective, optim.SGD(0.1), singly(rows()), HYPER)
         return loss, adapters.weights(module)
 
     (whole, a), (parts, b) = updated(100_000), updated(1)
