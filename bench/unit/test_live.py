@@ -114,7 +114,7 @@ def test_an_interrupted_evaluation_keeps_its_answers(arms, ids, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         session.complete(ARM, ids, Draw())
     layers = session.asker.base_model().module.named_modules()
-    assert not any(isinstance(layer, adapters.FusedLinear) for _, layer in layers)
+    assert not any(isinstance(layer, adapters.AnsweringLinear) for _, layer in layers)
     assert arms().complete(ARM, ids, Draw()) == expected
     assert sum(asked) == len(ids)
 

@@ -101,7 +101,7 @@ def test_a_fresh_adapter_changes_nothing(module):
     tokens = mx.array([rows()[4].tokens])
     before = module(tokens)
     adapters.attach(module, HYPER, seed=3)
-    assert mx.array_equal(module(tokens), before)
+    assert mx.allclose(module(tokens), before, atol=1e-5)  # some cores sum a merged weight's product in another order
     adapters.detach(module)
     assert mx.array_equal(module(tokens), before)
 
