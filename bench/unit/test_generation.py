@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fixtures import generate, models, prompts
 from fixtures.arms import Decoding
-from fixtures.kv_cache import Beginning, Slots
+from fixtures.kv_cache import WINDOW_ROWS, Beginning, Slots
 from fixtures.lookup import LONGEST_DRAFT, Drafting, Lookup
 
 
@@ -157,7 +157,7 @@ def test_drafts_grow_with_their_success_and_shrink_with_the_batch():
         bad.note(10, 0)
     assert good.length(1) == LONGEST_DRAFT
     assert bad.length(1) == bad.length(32) == 0
-    assert good.length(32) >= fresh.length(10) >= 1 > fresh.length(40)
+    assert good.length(32) >= fresh.length(4) >= 1 > fresh.length(40)
     for _ in range(300):
         bad.note(0, 0)
     assert bad.length(1) == fresh.length(1)  # what is long past counts for nothing
@@ -194,6 +194,22 @@ def test_slots_keep_each_rows_text(todo):
             counts = np.minimum(np.resize(what, len(rows)), n)
             slots.accept(counts, n)
             rows = [row + new[i, 0, : counts[i], 0].tolist() for i, row in enumerate(rows)]
+        slots.expect()
+        of_row = [window.first for window in slots.windows for _ in range(*window.rows.indices(len(rows)))]
+        assert len(of_row) == len(rows)
+        assert all(not slots.visible[row, :first].any() for row, first in enumerate(of_row))
         keys = np.array(slots.layers[0].keys)[:, 0, :, 0]
         assert [keys[i, slots.visible[i]].tolist() for i in range(len(rows))] == rows
         assert slots.lengths.tolist() == [len(row) for row in rows]
+
+
+def test_a_window_starts_where_none_of_its_rows_has_text():
+    """The 17th row and those after it have 10 tokens each, next to a hundred in the first."""
+    slots = Slots(1)
+    slots.resize([], 20, 150)
+    prompt = Beginning(mx.zeros((1, 1, 100, 1)), mx.zeros((1, 1, 100, 1)))
+    for row in range(19):  # nobody is in the last one
+        slots.put(row, 100 if row < WINDOW_ROWS else 10, [prompt], 0)
+    slots.expect()
+    assert [slots.visible[row].argmax() for row in (0, 18)] == [0, 90]
+    assert slots.windows == [(slice(0, 16), 0), (slice(16, 32), 64)]

@@ -1,12 +1,14 @@
 """The fast CPU kernels agree with MLX's own, forward and backward."""
 
 import io
+from types import SimpleNamespace
 
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
 from fixtures import kernels
+from fixtures.kv_cache import Window
 
 
 def close(a, b, tolerance=1e-5):
@@ -68,6 +70,19 @@ def test_attention_of_one_new_token_reads_the_whole_cache():
     mask = mx.arange(40)[None, None, None] >= mx.array([0, 11])[:, None, None, None]
     found = kernels.scaled_dot_product_attention(q, k, v, object(), 0.3, mask)
     assert close(found, mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask=mask))
+
+
+@pytest.mark.parametrize("t", [1, 3])
+def test_attention_by_windows_leaves_out_only_what_is_hidden(t):
+    """Rows 0 to 2 see from slot 5, the others from slot 34 on."""
+    q, k, v = mx.random.normal((5, 6, t, 8)), mx.random.normal((5, 3, 64, 8)), mx.random.normal((5, 3, 64, 8))
+    mask = mx.arange(64)[None, None, None] >= mx.array([5, 6, 30, 34, 60])[:, None, None, None]
+    mask = mx.repeat(mask, t, axis=2)
+    cache = SimpleNamespace(windows=[Window(slice(0, 3), 0), Window(slice(3, 6), 32)])
+    found = kernels.scaled_dot_product_attention(q, k, v, cache, 0.3, mask)
+    assert close(found, mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask=mask))
+    k[3:, :, :32] = mx.nan  # never read
+    assert mx.array_equal(kernels.scaled_dot_product_attention(q, k, v, cache, 0.3, mask), found)
 
 
 @pytest.mark.parametrize("t", [3, 128, 300])
