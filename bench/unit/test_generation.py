@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures import generate, models, prompts
+from fixtures import generate, lookup, models, prompts
 from fixtures.arms import Decoding
 from fixtures.kv_cache import WINDOW_ROWS, Beginning, Slots
 from fixtures.lookup import LONGEST_DRAFT, Drafting, Lookup
@@ -153,14 +153,35 @@ def test_a_draft_follows_the_longest_and_last_match():
 def test_drafts_grow_with_their_success_and_shrink_with_the_batch():
     fresh, good, bad = Drafting(), Drafting(), Drafting()
     for _ in range(60):
-        good.note(10, 9)
-        bad.note(10, 0)
+        good.note([1, 2, 3, 4], [1, 2, 3, 4, 5])
+        for _ in range(4):
+            bad.note([1, 2, 3, 4], [2])
+        good.fade()
+        bad.fade()
     assert good.length(1) == LONGEST_DRAFT
     assert bad.length(1) == bad.length(32) == 0
     assert good.length(32) >= fresh.length(4) >= 1 > fresh.length(40)
     for _ in range(300):
-        bad.note(0, 0)
+        bad.fade()
     assert bad.length(1) == fresh.length(1)  # what is long past counts for nothing
+
+
+def test_a_draft_counts_up_to_its_first_wrong_token():
+    drafting = Drafting()
+    drafting.note([1, 2, 3, 4], [1, 2, 9])
+    drafting.note([1, 2], [1, 2, 3])
+    drafting.note([5], [6])
+    drafting.note([], [6])
+    assert (drafting._right, drafting._tried) == (4, 6)
+
+
+def test_drafts_begin_again_when_rows_begin_to_repeat_themselves(tiny_qwen, monkeypatch):
+    """They are not tried while they seem not to pay; that they would is seen without trying."""
+    monkeypatch.setattr(lookup, "HIGHEST_COST", 0.7)
+    told = []
+    answers = complete(models.load(str(tiny_qwen)), made_rows(range(20, 52)), Decoding(60), told.append)
+    assert Drafting().length(len(answers)) == 0
+    assert len(told) < 50
 
 
 steps = st.lists(st.one_of(
