@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures import generate, lookup, models, prompts
+from fixtures import accelerate, generate, models, prompts
 from fixtures.arms import Decoding
 from fixtures.kv_cache import WINDOW_ROWS, Beginning, Slots
 from fixtures.lookup import LONGEST_DRAFT, Drafting, Lookup
@@ -150,7 +150,9 @@ def test_a_draft_follows_the_longest_and_last_match():
     assert Lookup([2, 3, 9, 2, 3, 7, 2, 3]).draft(2) == [7, 2]
 
 
-def test_drafts_grow_with_their_success_and_shrink_with_the_batch():
+@pytest.mark.parametrize("in_place", [True, False])
+def test_drafts_grow_with_their_success_and_shrink_with_the_batch(in_place, monkeypatch):
+    monkeypatch.setattr(accelerate, "multiplies_small_in_place", lambda: in_place)
     fresh, good, bad = Drafting(), Drafting(), Drafting()
     for _ in range(60):
         good.note([1, 2, 3, 4], [1, 2, 3, 4, 5])
@@ -177,7 +179,7 @@ def test_a_draft_counts_up_to_its_first_wrong_token():
 
 def test_drafts_begin_again_when_rows_begin_to_repeat_themselves(tiny_qwen, monkeypatch):
     """They are not tried while they seem not to pay; that they would is seen without trying."""
-    monkeypatch.setattr(lookup, "HIGHEST_COST", 0.7)
+    monkeypatch.setattr(accelerate, "multiplies_small_in_place", lambda: True)
     told = []
     answers = complete(models.load(str(tiny_qwen)), made_rows(range(20, 52)), Decoding(60), told.append)
     assert Drafting().length(len(answers)) == 0
