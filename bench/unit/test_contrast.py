@@ -175,6 +175,6 @@ def test_more_tests_need_more_items_and_more_than_were_not_enough():
     found = table(59, 21, 579)
     assert found.p < 0.05
     assert found.needed_for(found.difference) < found.needed_for(found.difference, tests=8)
-    few = Contrast(np.repeat([[1.0] * 8 + [-1.0] * 2 + [0.0] * 30, [0.0] * 40], [1, 1], axis=0), range(40))
+    few = Contrast(np.array([[1.0] * 8 + [-1.0] * 2 + [0.0] * 30, [0.0] * 40]), range(40))
     assert few.p > 0.05
     assert few.needed > 40
