@@ -4,17 +4,12 @@ import pytest
 
 SCAFFOLDS = {
     "base": ["plain", "repair", "constrained", "few_shot"],
-    "sft": ["plain", "repair", "constrained", "best_of_8"],
+    "sft": ["plain", "repair", "constrained", "best_of_2", "best_of_4", "best_of_8"],
 }
 
 
-@pytest.fixture
-def split():
-    """New questions for tools that training has seen."""
-    return "seen_tools"
-
-
+@pytest.mark.parametrize("split", ["seen_tools", "unseen_tools", "unseen_patterns"])
 @pytest.mark.parametrize(("method", "scaffold"), [(m, s) for m, scaffolds in SCAFFOLDS.items() for s in scaffolds])
-def test_scaffolds(method, scaffold, accuracy, expected):
-    """As it is; JSON repaired; kept to the tools' schemas; after four examples; the majority of eight samples."""
+def test_scaffolds(method, scaffold, split, accuracy, expected):
+    """As it is; JSON repaired; kept to the tools' schemas; after four examples; the majority of 2, 4, 8 samples."""
     assert accuracy in expected

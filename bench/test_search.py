@@ -43,7 +43,7 @@ def test_search(candidate, bench, pytestconfig, record_property):
         "n": len(grades),
         "mean_reward": fmean(reward for _, reward in grades),
         "gold_nats_per_token": fmean(grade.nats_per_token for grade in arms.graded(arm, ids).values()),
-        "training": arms.describe(arm),
+        "training": arms.describe(arm, Draw()),
     }
     for name in ("right", "n", "mean_reward", "gold_nats_per_token"):
         record_property(name, found[name])

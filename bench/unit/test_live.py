@@ -87,7 +87,18 @@ def test_a_plan_finds_what_is_made_and_makes_nothing(arms, ids, trainings):
     assert pace.per_unit(made.asker.root, "training sft", model) > 0
     assert pace.per_unit(made.asker.root, "answering", model) > 0
     assert pace.per_unit(made.asker.root, "training dpo", model) is None
-    assert made.describe(ARM)["seconds"] == arms().describe(ARM)["seconds"] > 0
+    assert made.describe(ARM, Draw()) == (told := arms().describe(ARM, Draw()))
+    assert told["seconds"] > 0 < told["seconds_an_answer"]
+    assert told["weights"] == {ARM.id: made.adapter(ARM).weights}
+
+
+def test_a_recorded_arm_names_the_weights_of_all_that_it_goes_on_from(arms):
+    made = arms()
+    further = Arm("second_epoch", "all_patterns")
+    weights = made.describe(further, Draw())["weights"]
+    assert weights == {arm.id: made.adapter(arm).weights for arm in (ARM, further)}
+    assert len(set(weights.values())) == 2
+    assert made.describe(Arm("base"), Draw())["weights"] == {"base": ""}
 
 
 def test_the_base_model_needs_no_training(arms, ids, trainings):

@@ -160,7 +160,7 @@ def recorded(tmp_path, monkeypatch):
 
 def test_a_report_tells_how_likely_the_gold_answers_are(recorded, tmp_path):
     grades = [Grade(i, -5.0, 10, "tool", 2, k % 2 == 0) for k, i in enumerate(recorded.test_ids("seen_tools"))]
-    record_grades(tmp_path / "results" / recorded.run, Arm("base"), grades)
+    record_grades(tmp_path / "results" / recorded.run, Arm("base"), grades, {})
     report.write(recorded, tmp_path / "report")
     n = len(grades)
     row = f"| seen_tools | base | {n} | -0.500 | [-0.500, -0.500] | {n // 2} of {n} |"

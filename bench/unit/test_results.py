@@ -90,3 +90,44 @@ def test_rescoring_changes_verdicts_and_nothing_else(tmp_path):
     assert results.recorded_reasons(tmp_path, ARM.id) == {"item_0": unanimous(OK).reasons, "item_1": wrong.reasons}
     assert results.RecordedArms(tmp_path).read(ARM.id) == answers
     assert (tmp_path / "run.json").read_text() == manifest
+
+
+def test_answers_of_two_adapters_are_never_mixed(tmp_path):
+    """An adapter that is trained anew on another machine rounds differently: it is another one."""
+    old, new = {"weights": {ARM.id: "aa"}}, {"weights": {ARM.id: "bb"}}
+    both = {f"item_{i}": completion(i) for i in range(2)}
+    verdicts = dict.fromkeys(both, unanimous(OK))
+    one = {"item_1": completion(1, "[1]")}
+    results.record_arm(tmp_path, ARM.id, both, verdicts, old)
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    for training in (new, {}):
+        with pytest.raises(results.RecordingError, match=r"sft-all_patterns-s1\.jsonl has 1 more.*aa.*Delete it"):
+            results.record_arm(tmp_path, ARM.id, one, verdicts, training)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+    results.record_arm(tmp_path, ARM.id, one, verdicts, old)
+    results.record_arm(tmp_path, ARM.id, both, verdicts, new)
+    assert results.RecordedArms(tmp_path).read(ARM.id) == both
+
+
+def test_an_arm_that_went_on_from_another_adapter_is_named(tmp_path):
+    parent = {ARM.id: "aa"}
+    answers, verdicts = {"item_0": completion(0)}, {"item_0": unanimous(OK)}
+    for name, weights in {ARM.id: parent, "dpo-x-s1": parent | {"dpo-x-s1": "cc"}, "base": {"base": ""}}.items():
+        results.record_arm(tmp_path, name, answers, verdicts, {"weights": weights})
+    results.record_arm(tmp_path, "sft-all_patterns-s0", answers, verdicts, {})  # recorded before weights were
+    assert results.clashes(tmp_path) == []
+    results.record_arm(tmp_path, f"{ARM.id}+constrained", answers, verdicts, {"weights": {ARM.id: "bb"}})
+    results.record_grades(tmp_path, ARM, [], {"weights": {ARM.id: "dd"}})
+    (clash,) = results.clashes(tmp_path)
+    assert clash.startswith(f"{ARM.id}: ")
+    for named in ("aa in dpo-x-s1, sft-all_patterns-s1", f"bb in {ARM.id}+constrained", f"dd in graded/{ARM.id}"):
+        assert named in clash
+
+
+def test_the_cost_of_an_item_counts_all_its_samples(tmp_path):
+    draw = Draw("best_of_8", samples=8, temperature=1.0)
+    recorded = results.RecordedArms(tmp_path)
+    assert recorded.seconds(ARM, draw) is None
+    results.record_arm(tmp_path, ARM.drawn(draw), {}, {}, {"seconds_an_answer": 0.5})
+    assert recorded.seconds(ARM, draw) == 4.0
+    assert recorded.seconds(ARM, replace(draw, samples=2)) == 1.0
