@@ -37,8 +37,8 @@ def arms(tiny_qwen, bench, tmp_path, monkeypatch):
     hyper = Hyper(rank=2, alpha=4, epochs=1, batch_size=2, warmup_steps=1)
     scale = Scale(str(tiny_qwen), hyper=hyper, decoding=Decoding(max_new_tokens=4, batch_size=1))
 
-    def session(*, planning=False):
-        asker = asking.Asker(scale, silent, offline=True, workers=1, planning=planning)
+    def session():
+        asker = asking.Asker(scale, silent, offline=True, workers=1)
         return live.LiveArms(asker, examples, lambda regime: rows, grade)
 
     return session
@@ -75,20 +75,24 @@ def test_a_plan_finds_what_is_made_and_makes_nothing(arms, ids, trainings):
     """Not even while another process holds the locks of what it is making."""
     asks = [lambda a: a.adapter(ARM), lambda a: a.complete(ARM, ids, Draw()), lambda a: a.graded(ARM, ids)]
     for ask in asks:
-        with pytest.raises(asking.NotMadeError):
-            ask(arms(planning=True))
+        session = arms()
+        with pytest.raises(asking.NotMadeError), session.asker.only_planning():
+            ask(session)
     assert trainings == []
     made = arms()
     for ask in asks:
         ask(made)
     for ask in asks:
-        ask(arms(planning=True))
+        session = arms()
+        with session.asker.only_planning():
+            ask(session)
     model = made.asker.scale.model
     assert pace.per_unit(made.asker.root, "training sft", model) > 0
-    assert pace.per_unit(made.asker.root, "answering", model) > 0
+    assert pace.per_unit(made.asker.root, "answering sft", model) > 0
     assert pace.per_unit(made.asker.root, "training dpo", model) is None
     assert made.describe(ARM, Draw()) == (told := arms().describe(ARM, Draw()))
-    assert told["seconds"] > 0 < told["seconds_an_answer"]
+    assert told["seconds"] > 0 < told["gflops"]
+    assert told["pace"].keys() == {"training sft", "answering sft", "reading"}
     assert told["weights"] == {ARM.id: made.adapter(ARM).weights}
 
 

@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 import pytest
 
-from fixtures import budget, options, pace, plan, results
+from fixtures import accelerate, budget, options, pace, plan, results
 from fixtures.arms import Arm
 from fixtures.asking import NotMadeError
 from fixtures.contrast import Contrast
@@ -31,8 +31,8 @@ def bench(bench, tmp_path, monkeypatch):
     examples = bench.examples  # from the real cache
     monkeypatch.setenv("CALLBENCH_CACHE", str(tmp_path))
     monkeypatch.setattr(results, "RESULTS", tmp_path)
-    made = Bench(Options(scale="smoke", plan=True), lambda: pytest.fail("a plan shows no progress"))
-    made.__dict__ |= {"live": Cache(), "examples": examples}
+    made = Bench(Options(scale="smoke"), lambda: pytest.fail("a plan shows no progress"))
+    made.__dict__ |= {"live_with": lambda changes: Cache(), "examples": examples}
     return made
 
 
@@ -46,11 +46,27 @@ def test_a_step_that_was_never_done_has_no_time(bench):
 def test_times_are_those_of_this_machine(bench):
     for seconds in (48.0, 96.0, 480.0):  # the median is 2 s an example
         pace.note(bench.asker.root, "training sft", bench.scale.model, 48, seconds, "")
-    pace.note(bench.asker.root, "answering", bench.scale.model, 100, 100.0, "")
+    pace.note(bench.asker.root, "answering sft", bench.scale.model, 100, 100.0, "")
     text = plan.Plan(bench, WISHES).render()
     assert "train sft-all_patterns-s0 on 48 examples: about 2 min" in text
     assert "ask sft-all_patterns-s0 12 questions (seen_tools): about 12 s" in text
     assert "together about 2 min\n" in text
+
+
+def test_before_its_first_run_a_machine_is_told_the_recorded_pace(bench, tmp_path, monkeypatch):
+    """100 and 400 GFLOP a unit, at 50 GFLOP/s here: 48 examples take 96 s, and 12 answers as long."""
+    monkeypatch.setattr(accelerate, "gflops", lambda: 50.0)
+    told = {"pace": {"training sft": 1.0, "answering sft": 4.0}, "gflops": 100.0}
+    results.record_arm(tmp_path / bench.run, "sft-all_patterns-s0", {}, {}, told)
+    planned = plan.Plan(bench, WISHES)
+    assert "train sft-all_patterns-s0 on 48 examples: about 2 min" in planned.render()
+    assert planned.seconds == 96 + 96
+    assert planned.header().splitlines()[0] == "callbench: 1 adapter to train, 12 answers to ask for: about 3 min"
+
+
+def test_a_run_with_nothing_to_do_says_so(bench):
+    wishes = {(Arm("base"), "seen_tools", "plain"): None}
+    assert plan.Plan(bench, wishes).header() == "callbench: everything is in the cache"
 
 
 def test_a_method_needs_what_it_goes_on_from(bench):
@@ -67,7 +83,7 @@ def test_what_could_be_seen_of_each_registered_comparison(bench):
 @pytest.fixture
 def paced(bench):
     """A second for each training example, and ten for each answer."""
-    for kind, seconds in {"training sft": 1.0, "answering": 10.0}.items():
+    for kind, seconds in {"training sft": 1.0, "answering sft": 10.0}.items():
         pace.note(bench.asker.root, kind, bench.scale.model, 1, seconds, "")
     return plan.Plan(bench, WISHES)
 

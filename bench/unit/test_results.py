@@ -128,6 +128,18 @@ def test_the_cost_of_an_item_counts_all_its_samples(tmp_path):
     draw = Draw("best_of_8", samples=8, temperature=1.0)
     recorded = results.RecordedArms(tmp_path)
     assert recorded.seconds(ARM, draw) is None
-    results.record_arm(tmp_path, ARM.drawn(draw), {}, {}, {"seconds_an_answer": 0.5})
+    results.record_arm(tmp_path, ARM.drawn(draw), {}, {}, {"pace": {"answering sft+best_of_8": 0.5}})
     assert recorded.seconds(ARM, draw) == 4.0
     assert recorded.seconds(ARM, replace(draw, samples=2)) == 1.0
+
+
+def test_recorded_work_is_in_matmuls_of_the_machine_that_recorded_it(tmp_path):
+    """2 s at 10 GFLOP/s, 3 s at 20 and 1 s at 30: the median is 30 GFLOP, 3 s on a machine of 10."""
+    recorded = results.RecordedArms(tmp_path)
+    assert recorded.work("training sft") is None
+    for seed, (seconds, gflops) in enumerate([(2.0, 10.0), (3.0, 20.0), (1.0, 30.0)]):
+        training = {"pace": {"training sft": seconds}, "gflops": gflops}
+        results.record_arm(tmp_path, f"sft-all_patterns-s{seed}", {}, {}, training)
+    results.record_arm(tmp_path, "sft-older-s0", {}, {}, {"seconds": 1.0})
+    assert recorded.work("training sft") == 30.0
+    assert recorded.work("training dpo") is None
