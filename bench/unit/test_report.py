@@ -8,9 +8,9 @@ import time
 import pytest
 
 from fixtures import report, summary, tables
-from fixtures.arms import Arm, Completion
+from fixtures.arms import Arm, Completion, Draw
 from fixtures.graded import Grade, as_row
-from fixtures.results import RecordingError, record_arm, record_grades
+from fixtures.results import NotRecordedError, RecordingError, record_arm, record_grades
 from fixtures.session import Bench, Options
 from fixtures.verdict import OK, RULERS, Verdict, unanimous
 
@@ -195,3 +195,22 @@ def test_a_run_without_recordings_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr("fixtures.results.RESULTS", tmp_path)
     with pytest.raises(RecordingError, match=r"nothing is recorded in results/.*--record"):
         report.write(Bench(Options(replay=True)), tmp_path / "report")
+
+
+def test_answers_to_other_splits_are_no_part_of_one_that_shares_items(recorded, tmp_path):
+    """unseen_patterns shares seen_tools' items: it is not recorded, and no error, until one of seen_tools' is lost."""
+    draw, base = Draw(), Arm("base")
+    grades = [Grade(i, -5.0, 10, "tool", 2, True) for i in recorded.test_ids("seen_tools")]
+    record_grades(tmp_path / "results" / recorded.run, base, grades, {})
+    with pytest.raises(NotRecordedError, match="only other splits are recorded"):
+        recorded.drawn(base, "unseen_patterns", draw)
+    with pytest.raises(NotRecordedError, match="only other splits are recorded"):
+        recorded.graded(base, "unseen_patterns")
+    path = recorded.recorded.folder / "base.jsonl"
+    shared = set(recorded.test_ids("seen_tools")).intersection(recorded.test_ids("unseen_patterns"))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if json.loads(line)["id"] != min(shared)))
+    for split in ("seen_tools", "unseen_patterns"):
+        with pytest.raises(RecordingError, match="lacks") as caught:
+            Bench(Options(scale="smoke", replay=True)).drawn(base, split, draw)
+        assert not isinstance(caught.value, NotRecordedError)
