@@ -4,7 +4,7 @@ import pytest
 
 SCAFFOLDS = {
     "base": ["plain", "repair", "constrained", "few_shot"],
-    "sft": ["plain", "repair", "constrained", "best_of_2", "best_of_4", "best_of_8"],
+    "sft": ["plain", "repair", "constrained", "best_of_8", "best_of_4", "best_of_2"],
 }
 
 

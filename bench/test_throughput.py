@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from bench.unit.strategies import HOSTILE
-from fixtures import assets, official, results
+from fixtures import accelerate, assets, official, results
 from fixtures.dataset import Answer, Call, Example, gold_calls
 from fixtures.match import prepare
 from fixtures.mutations import HARMFUL, mutate
@@ -127,24 +127,14 @@ def prompts(bench, model):
     return render_prompts([bench.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
 
 
-@pytest.fixture(scope="session")
-def reference_gflops(bench):
-    """What one 1,024-wide float32 matmul reaches here, with the threads that a run has."""
-    import mlx.core as mx
-
-    a = mx.random.normal((1024, 1024))
-    mx.eval(a)
-    return 2 * 1024**3 / min(seconds(lambda: mx.eval(a @ a)) for _ in range(8)) / 1e9
-
-
 @pytest.fixture
-def per_second(benchmark, bench, reference_gflops):
+def per_second(benchmark, bench):
     """Tokens per second into the benchmark's record, also per TFLOP/s of the reference: that compares machines."""
 
     def note(tokens):
         if not benchmark.enabled:
             return
-        speed = tokens / benchmark.stats.stats.min
+        speed, reference_gflops = tokens / benchmark.stats.stats.min, accelerate.gflops()
         versions = {name: results.provenance()["versions"][name] for name in ("mlx", "mlx-lm")}
         benchmark.extra_info.update(
             tokens=tokens, tokens_per_s=speed, reference_gflops=reference_gflops,

@@ -88,11 +88,11 @@ def test_a_plan_finds_what_is_made_and_makes_nothing(arms, ids, trainings):
             ask(session)
     model = made.asker.scale.model
     assert pace.per_unit(made.asker.root, "training sft", model) > 0
-    assert pace.per_unit(made.asker.root, "answering sft", model) > 0
+    assert pace.per_unit(made.asker.root, pace.answering("sft", "", 4), model) > 0
     assert pace.per_unit(made.asker.root, "training dpo", model) is None
     assert made.describe(ARM, Draw()) == (told := arms().describe(ARM, Draw()))
     assert told["seconds"] > 0 < told["gflops"]
-    assert told["pace"].keys() == {"training sft", "answering sft", "reading"}
+    assert told["pace"].keys() == {pace.training("sft"), pace.answering("sft", "", 4), pace.READING}
     assert told["weights"] == {ARM.id: made.adapter(ARM).weights}
 
 
@@ -103,6 +103,18 @@ def test_a_recorded_arm_names_the_weights_of_all_that_it_goes_on_from(arms):
     assert weights == {arm.id: made.adapter(arm).weights for arm in (ARM, further)}
     assert len(set(weights.values())) == 2
     assert made.describe(Arm("base"), Draw())["weights"] == {"base": ""}
+
+
+def test_more_samples_leave_those_that_are_there(arms, ids):
+    """Drawn again beside others, a sample may round differently."""
+    few, many = (Draw("best", samples=n, temperature=1.0) for n in (2, 3))
+    first = arms().complete(ARM, ids, few)
+    for path in (arms().asker.root / "completions").glob("*.jsonl"):
+        path.write_text(path.read_text().replace('"text": "', '"text": "kept '))
+    kept = arms().complete(ARM, ids, few)
+    assert kept != first
+    assert {i: of[:2] for i, of in arms().complete(ARM, ids, many).items()} == kept
+    assert {i: of[:2] for i, of in arms().complete(ARM, ids, many).items()} == kept
 
 
 def test_the_base_model_needs_no_training(arms, ids, trainings):

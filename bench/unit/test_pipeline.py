@@ -46,6 +46,38 @@ def test_several_seeds_are_an_axis_but_the_base_model_has_none():
     assert listed.count("base") == 3
 
 
+WISHES = """
+import sys, pytest
+class Told:
+    def pytest_collection_finish(self, session):
+        from fixtures.pipeline import BENCH, wishes
+        for arm, split, scaffold in wishes(session.items, session.config.stash[BENCH]):
+            print("wish", arm.id, split, scaffold)
+sys.exit(pytest.main(["bench", "--ignore=bench/unit", "--collect-only", "-q", *sys.argv[1:]], plugins=[Told()]))
+"""
+
+
+def wanted(*options):
+    run = python("-c", WISHES, *options)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return {line.removeprefix("wish ") for line in run.stdout.splitlines() if line.startswith("wish ")}
+
+
+def test_what_a_run_will_ask_is_known_before_it():
+    """By parameters, by a module's own fixtures, and by claims; grades have no scaffold."""
+    assert wanted("-k", "test_diversity and four_80", "--seed", "0,2") == {
+        f"sft-four_80-s{seed} seen_tools plain" for seed in (0, 2)
+    }
+    assert wanted("-k", "test_generalization and unseen_patterns") == {
+        "base unseen_patterns plain", "sft-no_parallel_multiple-s0 unseen_patterns plain",
+    }  # fmt: skip
+    assert wanted("-k", "test_graded and base and seen_tools and not unseen") == {"base seen_tools None"}
+    of_claims = wanted("-k", "test_claims and sft_helps")
+    assert {"base seen_tools plain", "sft-simple_320-s0 seen_tools plain"} < of_claims
+    assert "sft-no_parallel_multiple-s0 unseen_patterns None" in of_claims
+    assert wanted("-k", "test_search or test_export", "--search", "sft") == set()
+
+
 def test_replay_and_record_exclude_each_other():
     run = python("-m", "pytest", "bench", "--replay", "--record", "--collect-only")
     assert run.returncode == 4

@@ -1,17 +1,20 @@
 """What --plan and --budget print: work that is due and its time, and what it could show."""
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from fixtures import accelerate, budget, options, pace, plan, results
-from fixtures.arms import Arm
+from fixtures import accelerate, budget, options, pace, plan, regimes, results
+from fixtures.arms import Arm, Completion
 from fixtures.asking import NotMadeError
 from fixtures.contrast import Contrast
 from fixtures.session import Bench, Options
+from fixtures.verdict import OK, unanimous
 
 SFT = Arm("sft", "all_patterns")
+ANSWERING = pace.answering("sft", "", 100)  # smoke's limit
 WISHES = {(arm, "seen_tools", "plain"): None for arm in (Arm("base"), SFT)}
 
 
@@ -26,27 +29,38 @@ class Cache:
             raise NotMadeError(arm.id)
 
 
+class Empty:
+    """In place of live.LiveArms: only these items are answered."""
+
+    def __init__(self, ids=()):
+        self.ids = set(ids)
+
+    def complete(self, arm, ids, draw):
+        if not self.ids.issuperset(ids):
+            raise NotMadeError(arm.id)
+
+
 @pytest.fixture
 def bench(bench, tmp_path, monkeypatch):
     examples = bench.examples  # from the real cache
     monkeypatch.setenv("CALLBENCH_CACHE", str(tmp_path))
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     made = Bench(Options(scale="smoke"), lambda: pytest.fail("a plan shows no progress"))
-    made.__dict__ |= {"live_with": lambda changes: Cache(), "examples": examples}
+    made.__dict__ |= {"live": Cache(), "examples": examples}
     return made
 
 
 def test_a_step_that_was_never_done_has_no_time(bench):
     text = plan.Plan(bench, WISHES).render()
-    assert "train sft-all_patterns-s0 on 48 examples: never done here" in text
+    assert "train sft-all_patterns-s0 on 48 examples: never done" in text
     assert "ask base 12 questions (seen_tools): in the cache" in text
-    assert "together about 0 s, and 2 steps never done here" in text
+    assert "together 2 steps that were never done" in text
 
 
 def test_times_are_those_of_this_machine(bench):
     for seconds in (48.0, 96.0, 480.0):  # the median is 2 s an example
         pace.note(bench.asker.root, "training sft", bench.scale.model, 48, seconds, "")
-    pace.note(bench.asker.root, "answering sft", bench.scale.model, 100, 100.0, "")
+    pace.note(bench.asker.root, ANSWERING, bench.scale.model, 100, 100.0, "")
     text = plan.Plan(bench, WISHES).render()
     assert "train sft-all_patterns-s0 on 48 examples: about 2 min" in text
     assert "ask sft-all_patterns-s0 12 questions (seen_tools): about 12 s" in text
@@ -56,17 +70,51 @@ def test_times_are_those_of_this_machine(bench):
 def test_before_its_first_run_a_machine_is_told_the_recorded_pace(bench, tmp_path, monkeypatch):
     """100 and 400 GFLOP a unit, at 50 GFLOP/s here: 48 examples take 96 s, and 12 answers as long."""
     monkeypatch.setattr(accelerate, "gflops", lambda: 50.0)
-    told = {"pace": {"training sft": 1.0, "answering sft": 4.0}, "gflops": 100.0}
+    told = {"pace": {"training sft": 1.0, ANSWERING: 4.0}, "gflops": 100.0}
     results.record_arm(tmp_path / bench.run, "sft-all_patterns-s0", {}, {}, told)
     planned = plan.Plan(bench, WISHES)
     assert "train sft-all_patterns-s0 on 48 examples: about 2 min" in planned.render()
     assert planned.seconds == 96 + 96
-    assert planned.header().splitlines()[0] == "callbench: 1 adapter to train, 12 answers to ask for: about 3 min"
+    assert planned.header()[0] == "callbench: 1 adapter to train, 12 answers to ask for: about 3 min"
+
+
+def test_answers_are_counted_once_whatever_is_made_of_them(bench):
+    """12 items of each split; unseen_patterns' lie in the others; repair reads plain answers; two of eight samples."""
+    bench.__dict__["live"] = Empty()
+    wishes = {(Arm("base"), split, s): None for split in regimes.SPLITS for s in ("plain", "repair")}
+    wishes |= {(SFT, "seen_tools", s): None for s in ("best_of_2", "best_of_8", "best_of_4")}
+    of_base, of_sft = plan.Plan(bench, wishes).questions()
+    everything = {i for split in regimes.SPLITS for i in bench.test_ids(split)}
+    assert of_base.units == len(everything) < 12 * len(regimes.SPLITS)
+    assert of_sft.what == "sft-all_patterns-s0+best_of_8 12 questions 8 times (seen_tools)"
+    assert of_sft.units == 8 * 12
+
+
+def test_of_a_split_only_what_others_lack_is_due(bench):
+    """Two of the three splits are there."""
+    made = bench.test_ids("seen_tools") + bench.test_ids("unseen_patterns")
+    bench.__dict__["live"] = Empty(made)
+    wishes = {(Arm("base"), split, "plain"): None for split in ("unseen_tools", "seen_tools", "unseen_patterns")}
+    there, due = plan.Plan(bench, wishes).questions()
+    assert (there.made, there.units) == (True, len(set(made)))
+    assert (due.made, due.units) == (False, len(set(bench.test_ids("unseen_tools")) - set(made)))
+
+
+def test_foretelling_a_recording_writes_and_trains_nothing(bench, tmp_path):
+    """The header reads recorded runs for how answers spread; it must not take them for its own."""
+    bench.options = replace(bench.options, record=True)
+    ids = bench.test_ids("seen_tools")
+    for name in ("base", SFT.id):
+        answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in ids}
+        results.record_arm(tmp_path / bench.run, name, answers, dict.fromkeys(ids, unanimous(OK)), {})
+    before = {path: path.read_bytes() for path in (tmp_path / bench.run).iterdir()}
+    assert "as answers spread in the recorded run of 1 seed" in plan.Plan(bench, WISHES).header()[-1]
+    assert {path: path.read_bytes() for path in (tmp_path / bench.run).iterdir()} == before
 
 
 def test_a_run_with_nothing_to_do_says_so(bench):
     wishes = {(Arm("base"), "seen_tools", "plain"): None}
-    assert plan.Plan(bench, wishes).header() == "callbench: everything is in the cache"
+    assert plan.Plan(bench, wishes).header() == ["callbench: what the experiments ask for is in the cache"]
 
 
 def test_a_method_needs_what_it_goes_on_from(bench):
@@ -83,7 +131,7 @@ def test_what_could_be_seen_of_each_registered_comparison(bench):
 @pytest.fixture
 def paced(bench):
     """A second for each training example, and ten for each answer."""
-    for kind, seconds in {"training sft": 1.0, "answering sft": 10.0}.items():
+    for kind, seconds in {"training sft": 1.0, ANSWERING: 10.0}.items():
         pace.note(bench.asker.root, kind, bench.scale.model, 1, seconds, "")
     return plan.Plan(bench, WISHES)
 
@@ -112,7 +160,7 @@ def test_a_budget_that_is_too_small_says_what_the_least_takes(paced):
 
 
 def test_a_budget_needs_the_pace(bench):
-    assert "2 steps were never done here" in budget.render(plan.Plan(bench, WISHES), 100)
+    assert "2 steps were never done" in budget.render(plan.Plan(bench, WISHES), 100)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("1h30m", 5400), ("45s", 45), ("2h", 7200)])
@@ -130,6 +178,11 @@ def test_a_pace_is_of_one_kind_and_model(tmp_path):
     pace.note(tmp_path, "answering", "a", 10, 20.0, "")
     assert pace.per_unit(tmp_path, "answering", "a") == 2.0
     assert pace.per_unit(tmp_path, "answering", "b") is None
+    short, long = (pace.answering("sft", "", limit) for limit in (100, 300))
+    pace.note(tmp_path, short, "a", 1, 3.0, "")
+    assert pace.per_unit(tmp_path, long, "a") == 3.0  # for want of better
+    pace.note(tmp_path, long, "a", 1, 7.0, "")
+    assert [pace.per_unit(tmp_path, kind, "a") for kind in (short, long)] == [3.0, 7.0]
     with pytest.raises(ZeroDivisionError), pace.timed(tmp_path, "answering", "b", 1, ""):
         raise ZeroDivisionError
     assert pace.per_unit(tmp_path, "answering", "b") is None

@@ -206,6 +206,9 @@ def test_answers_to_other_splits_are_no_part_of_one_that_shares_items(recorded, 
         recorded.drawn(base, "unseen_patterns", draw)
     with pytest.raises(NotRecordedError, match="only other splits are recorded"):
         recorded.graded(base, "unseen_patterns")
+    few = Bench(Options(scale="smoke", replay=True, items=6))
+    with pytest.raises(NotRecordedError, match="only other splits are recorded"):
+        few.drawn(base, "unseen_patterns", draw)
     path = recorded.recorded.folder / "base.jsonl"
     shared = set(recorded.test_ids("seen_tools")).intersection(recorded.test_ids("unseen_patterns"))
     lines = path.read_text().splitlines(keepends=True)

@@ -105,6 +105,8 @@ def test_answers_of_two_adapters_are_never_mixed(tmp_path):
             results.record_arm(tmp_path, ARM.id, one, verdicts, training)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
     results.record_arm(tmp_path, ARM.id, one, verdicts, old)
+    results.record_arm(tmp_path, "base", both, verdicts, {})
+    results.record_arm(tmp_path, "base", one, verdicts, {"weights": {"base": ""}})  # it has no adapter
     results.record_arm(tmp_path, ARM.id, both, verdicts, new)
     assert results.RecordedArms(tmp_path).read(ARM.id) == both
 
@@ -119,6 +121,10 @@ def test_an_arm_that_went_on_from_another_adapter_is_named(tmp_path):
     results.record_arm(tmp_path, f"{ARM.id}+constrained", answers, verdicts, {"weights": {ARM.id: "bb"}})
     results.record_grades(tmp_path, ARM, [], {"weights": {ARM.id: "dd"}})
     (clash,) = results.clashes(tmp_path)
+    results.record_arm(tmp_path, "dpo-moved-s1", answers, verdicts, {"weights": {ARM.id: "ee"}})
+    (tmp_path / "dpo-moved-s1.jsonl").unlink()
+    (clash,) = results.clashes(tmp_path)
+    assert "ee" not in clash
     assert clash.startswith(f"{ARM.id}: ")
     for named in ("aa in dpo-x-s1, sft-all_patterns-s1", f"bb in {ARM.id}+constrained", f"dd in graded/{ARM.id}"):
         assert named in clash
@@ -128,7 +134,7 @@ def test_the_cost_of_an_item_counts_all_its_samples(tmp_path):
     draw = Draw("best_of_8", samples=8, temperature=1.0)
     recorded = results.RecordedArms(tmp_path)
     assert recorded.seconds(ARM, draw) is None
-    results.record_arm(tmp_path, ARM.drawn(draw), {}, {}, {"pace": {"answering sft+best_of_8": 0.5}})
+    results.record_arm(tmp_path, ARM.drawn(draw), {}, {}, {"pace": {"answering sft+best_of_8 in at most 300": 0.5}})
     assert recorded.seconds(ARM, draw) == 4.0
     assert recorded.seconds(ARM, replace(draw, samples=2)) == 1.0
 
