@@ -130,6 +130,17 @@ def test_an_arm_that_went_on_from_another_adapter_is_named(tmp_path):
         assert named in clash
 
 
+def test_seeds_of_a_method_with_other_hyper_parameters_are_named(tmp_path):
+    for name, lr in {"dpo-x-s0": 1, "dpo-x-s1+repair": 1, "dpo-y-s1": 2, "graded/dpo-x-s1": 1}.items():
+        (tmp_path / "graded").mkdir(exist_ok=True)
+        results.record_arm(tmp_path, name, {}, {}, {"hyper": {"lr": lr}})
+    assert results.clashes(tmp_path) == []
+    results.record_arm(tmp_path, "dpo-x-s2", {}, {}, {"hyper": {"lr": 3}})
+    (clash,) = results.clashes(tmp_path)
+    assert clash.startswith("dpo-x: ")
+    assert '{"lr": 3} in dpo-x-s2' in clash
+
+
 def test_the_cost_of_an_item_counts_all_its_samples(tmp_path):
     draw = Draw("best_of_8", samples=8, temperature=1.0)
     recorded = results.RecordedArms(tmp_path)
