@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 
@@ -88,6 +89,16 @@ def test_what_is_recorded_has_all_items():
     run = python("-m", "pytest", "bench", "--record", "--items", "9", "--collect-only")
     assert run.returncode == 4
     assert "--record and --items exclude each other: results/ has all items" in run.stderr
+
+
+def test_accuracies_are_in_the_junit_report(tmp_path):
+    """With pytest's default family, xunit2, each of them was an error."""
+    path = tmp_path / "junit.xml"
+    run = python("-m", "pytest", "bench/test_methods.py", "--replay", "-q", "-k", "base and simple", "--junitxml", path)
+    assert run.returncode == 0, run.stdout
+    found = {p.get("name"): p.get("value") for p in ElementTree.parse(path).iter("property")}
+    assert float(found["low"]) <= float(found["accuracy"]) <= float(found["high"])
+    assert found["n"] == "50"
 
 
 def test_a_part_of_the_items_can_be_replayed():
