@@ -55,6 +55,9 @@ def test_a_step_that_was_never_done_has_no_time(bench):
     assert "train sft-all_patterns-s0 on 48 examples: never done" in text
     assert "ask base 12 questions (seen_tools): in the cache" in text
     assert "together 2 steps that were never done" in text
+    assert plan.TO_KNOW not in text  # it advises this very scale
+    bench.options = replace(bench.options, scale="default")
+    assert plan.TO_KNOW in plan.Plan(bench, WISHES).header()
 
 
 def test_times_are_those_of_this_machine(bench):
