@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from fixtures import results
 from fixtures.arms import Arm, Completion, Draw
+from fixtures.session import Bench, Options
 from fixtures.verdict import OK, Judgement, Verdict, unanimous
 
 ARM = Arm("sft", "all_patterns", 1)
@@ -109,6 +111,16 @@ def test_answers_of_two_adapters_are_never_mixed(tmp_path):
     results.record_arm(tmp_path, "base", one, verdicts, {"weights": {"base": ""}})  # it has no adapter
     results.record_arm(tmp_path, ARM.id, both, verdicts, new)
     assert results.RecordedArms(tmp_path).read(ARM.id) == both
+
+
+def test_nothing_is_asked_whose_answers_would_be_refused(bench, tmp_path):
+    answers = {"item_0": completion(0)}
+    results.record_arm(tmp_path, ARM.id, answers, {"item_0": unanimous(OK)}, {"weights": {ARM.id: "aa"}})
+    asked = SimpleNamespace(weights=lambda arm: {arm.id: "bb"}, complete=lambda *_: pytest.fail("it was asked"))
+    session = Bench(Options(scale="smoke", record=True))
+    session.__dict__ |= {"live": asked, "recorded": results.RecordedArms(tmp_path), "examples": bench.examples}
+    with pytest.raises(results.RecordingError, match="1 more items of another adapter"):
+        session.texts(ARM, "seen_tools", "plain")
 
 
 def test_an_arm_that_went_on_from_another_adapter_is_named(tmp_path):
