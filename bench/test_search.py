@@ -6,6 +6,7 @@ otherwise in the method's `change`. A winner that with another seed has fewer ri
 from is tried there against a rate beyond it.
 """
 
+from dataclasses import asdict, replace
 from statistics import fmean
 
 import pytest
@@ -52,3 +53,20 @@ def test_search(candidate, bench, pytestconfig, record_property):
         record_property(name, found[name])
     print(method, change, {name: found[name] for name in found if name != "training"})
     results.record_search(bench.recorded.folder, arm, change, found)
+
+
+@pytest.mark.replay
+@pytest.mark.parametrize(
+    "method", [method for method in CANDIDATES if method != "sft"]
+)  # sft: the cheapest, not the best
+def test_what_is_entered_won(method, bench):
+    """Where a further seed was tried, that one decides."""
+    from fixtures.methods import METHODS  # imports MLX
+
+    searched = results.recorded_search(bench.recorded.folder).get(method)
+    if searched is None:
+        pytest.skip(f"no search is recorded for {method}: pytest bench --search {method}")
+    last = max(int(seed) for seeds in searched.values() for seed in seeds)
+    found = [seeds[str(last)] for seeds in searched.values() if str(last) in seeds]
+    best = max(found, key=lambda one: (one["right"], one["mean_reward"]))
+    assert best["training"]["hyper"] == asdict(replace(bench.scale.hyper, **METHODS[method].change))
