@@ -1,5 +1,6 @@
 """Training and asking through the caches, end to end on a tiny model and real BFCL items."""
 
+import shutil
 from contextlib import contextmanager
 
 import mlx.core as mx
@@ -175,8 +176,8 @@ def test_methods_on_top_of_sft_start_from_it_and_are_made_once(arms, ids, traini
     answers, rounds = first.complete(arm, ids, Draw()), METHODS[method].rounds
     assert len(trainings) == 1 + rounds
     sft, made = first.adapter(ARM), first.adapter(arm)
-    assert made.spec["start"][0] == sft.key
-    assert (made.spec["start"][1] == sft.key) == (rounds == 1)
+    assert made.spec["start"][0] == sft.weights
+    assert (made.spec["start"][1] == sft.weights) == (rounds == 1)
     assert arms().complete(arm, ids, Draw()) == answers
     assert len(trainings) == 1 + rounds
     weights = [adapters.read(a.folder / adapters.ADAPTER_FILE) for a in (sft, made)]
@@ -188,6 +189,18 @@ def test_an_adapter_follows_the_grades_of_its_samples(arms, monkeypatch):
     before, stricter = arms().adapter(arm), arms()
     stricter.grade = lambda item, text: (False, 0.0)
     assert stricter.adapter(arm).key != before.key
+
+
+def test_an_adapter_that_came_out_otherwise_is_asked_anew(arms, ids, monkeypatch):
+    """The same key on another machine, or with more processes: nothing of the first one is taken for its."""
+    further, real = Arm("second_epoch", "all_patterns"), train.train
+    old, new = arms(), arms()
+    before = old.adapter(ARM), old.adapter(further).key, old.complete(ARM, ids, Draw()), old.graded(ARM, ids)
+    shutil.rmtree(before[0].folder)
+    monkeypatch.setattr(train, "train", lambda *given: real(*given[:4], given[4] + 1, *given[5:]))
+    after = new.adapter(ARM), new.adapter(further).key, new.complete(ARM, ids, Draw()), new.graded(ARM, ids)
+    assert (before[0].key, before[0].spec) == (after[0].key, after[0].spec)
+    assert all(a != b for a, b in zip(before[1:], after[1:], strict=True))
 
 
 @pytest.mark.parametrize(
