@@ -1,5 +1,7 @@
 """Does today's parser and matcher still give every recorded completion the verdict it had?"""
 
+from dataclasses import asdict, replace
+
 import pytest
 
 from fixtures import results
@@ -15,3 +17,13 @@ def test_replay(replayed, run_snapshot):
 def test_each_recorded_arm_is_one_adapter(bench):
     """What goes on from an arm, or draws other answers from it, did so from the very adapter that is recorded."""
     assert not results.clashes(bench.recorded.folder)
+
+
+@pytest.mark.replay
+def test_each_recorded_arm_was_trained_as_one_would_today(bench):
+    """A method whose hyper-parameters changed has to be recorded anew."""
+    from fixtures.methods import METHODS  # imports MLX
+
+    for name, hyper in results.recorded_hyper(bench.recorded.folder).items():
+        method = METHODS[name.removeprefix("graded/").partition("-")[0]]
+        assert hyper == asdict(replace(bench.scale.hyper, **method.change)), name

@@ -142,15 +142,17 @@ def test_an_arm_that_went_on_from_another_adapter_is_named(tmp_path):
         assert named in clash
 
 
-def test_seeds_of_a_method_with_other_hyper_parameters_are_named(tmp_path):
-    for name, lr in {"dpo-x-s0": 1, "dpo-x-s1+repair": 1, "dpo-y-s1": 2, "graded/dpo-x-s1": 1}.items():
-        (tmp_path / "graded").mkdir(exist_ok=True)
-        results.record_arm(tmp_path, name, {}, {}, {"hyper": {"lr": lr}})
-    assert results.clashes(tmp_path) == []
-    results.record_arm(tmp_path, "dpo-x-s2", {}, {}, {"hyper": {"lr": 3}})
-    (clash,) = results.clashes(tmp_path)
-    assert clash.startswith("dpo-x: ")
-    assert '{"lr": 3} in dpo-x-s2' in clash
+def test_hyper_parameters_are_those_of_files_that_are_there(tmp_path):
+    (tmp_path / "graded").mkdir()
+    for name, training in {
+        "dpo-x-s0": {"hyper": {"lr": 1}},
+        "graded/dpo-x-s0": {"hyper": {"lr": 2}},
+        "base": {},
+    }.items():
+        results.record_arm(tmp_path, name, {}, {}, training)
+    assert results.recorded_hyper(tmp_path) == {"dpo-x-s0": {"lr": 1}, "graded/dpo-x-s0": {"lr": 2}}
+    (tmp_path / "dpo-x-s0.jsonl").unlink()
+    assert results.recorded_hyper(tmp_path) == {"graded/dpo-x-s0": {"lr": 2}}
 
 
 def test_the_cost_of_an_item_counts_all_its_samples(tmp_path):
