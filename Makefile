@@ -23,7 +23,7 @@ unit: setup
 	$(BIN)/python -m pytest bench/unit $(ARGS)
 
 replay: setup
-	$(BIN)/python -m pytest bench --replay --seed 0,1,2 --ignore=bench/unit -k "not throughput" $(ARGS)
+	$(BIN)/python -m pytest bench --replay --seed 0,1,2,3 --ignore=bench/unit -k "not throughput" $(ARGS)
 	$(BIN)/python -m pytest bench --replay --scale smoke --ignore=bench/unit -k "not throughput" $(ARGS)
 
 # Not every regime nor every arm on every split: each takes minutes, and shows nothing new at this scale.
