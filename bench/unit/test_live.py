@@ -2,13 +2,17 @@
 
 import shutil
 from contextlib import contextmanager
+from dataclasses import fields, replace
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
-from fixtures import adapters, asking, live, pace, regimes, rows, train
+from fixtures import adapters, asking, cache, live, pace, regimes, rows, train
 from fixtures.arms import Arm, Decoding, Draw, Hyper, Scale
+from fixtures.batches import Group, singly
 from fixtures.methods import METHODS
+from fixtures.prompts import Prompt
 
 ARM = Arm("sft", "all_patterns")
 
@@ -203,11 +207,42 @@ def test_an_adapter_that_came_out_otherwise_is_asked_anew(arms, ids, monkeypatch
     assert all(a != b for a, b in zip(before[1:], after[1:], strict=True))
 
 
-@pytest.mark.parametrize(
-    "change", ["model", "method", "rows", "hyper", "seed", "start", "recipe", "dtype", "mlx", "mlx_lm"]
-)
-def test_every_ingredient_is_in_an_adapters_key(arms, change):
-    assert change in arms().adapter(ARM).spec
+def test_every_ingredient_is_in_an_adapters_key(monkeypatch):
+    rows = [Prompt("a", (1,), (2, 3)), Prompt("b", (4,), (5,))]
+    usual = {
+        "model": "m", "method": "sft", "groups": singly(rows), "hyper": Hyper(), "seed": 0, "start": ("a", "b"),
+    }  # fmt: skip
+    others = {
+        "model": ["n"], "method": ["dpo"], "seed": [1], "start": [("a", "c"), ("c", "b")],
+        "groups": [singly(rows[:1]), singly(rows[::-1]), [Group((rows[0],), np.ones((2, 1))), Group((rows[1],))]],
+        "hyper": [replace(Hyper(), **{f.name: getattr(Hyper(), f.name) + 1}) for f in fields(Hyper)],
+    }  # fmt: skip
+    keys = [cache.key(train.spec(**usual))]
+    keys += [cache.key(train.spec(**usual | {name: value})) for name in others for value in others[name]]
+    monkeypatch.setattr(train, "RECIPE", -1)
+    keys.append(cache.key(train.spec(**usual)))
+    monkeypatch.setattr(train.metadata, "version", lambda package: f"another {package}")
+    keys.append(cache.key(train.spec(**usual)))
+    assert len(set(keys)) == len(keys)
+
+
+def test_an_interrupted_round_is_the_only_one_made_again(arms, monkeypatch):
+    """GRPO's rounds each go on from the one before, on answers that it was asked for."""
+    arm, real, calls = Arm("grpo", "all_patterns"), train.train, []
+
+    def interrupt(*given):
+        calls.append(1)
+        if len(calls) == 4:  # SFT and two rounds are there
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(train, "train", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        arms().adapter(arm)
+    resumed = arms().adapter(arm)
+    assert len(calls) == 1 + METHODS["grpo"].rounds + 1
+    shutil.rmtree(arms().asker.root)
+    assert arms().adapter(arm).weights == resumed.weights
 
 
 def test_log_probabilities_are_computed_once_and_survive_an_interruption(arms, ids, monkeypatch):

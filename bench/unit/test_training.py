@@ -14,9 +14,9 @@ from mlx.utils import tree_flatten
 
 from fixtures import adapters, batches, train
 from fixtures.arms import Hyper
-from fixtures.batches import singly
-from fixtures.methods import sft
-from fixtures.models import hidden_states, project
+from fixtures.batches import Group, singly
+from fixtures.methods import dpo, grpo, sft
+from fixtures.models import hidden_states
 from fixtures.prompts import Prompt
 from fixtures.workers import Team
 
@@ -45,9 +45,24 @@ def log_probabilities(module, row):
     return chosen[len(row.tokens) - 1 :]
 
 
-def flat_gradient(module, batch):
-    _, gradient = nn.value_and_grad(module, lambda b: sft.loss(module, b))(batch)
+def flat_gradient(module, batch, loss):
+    _, gradient = nn.value_and_grad(module, lambda b: loss(module, b))(batch)
     return mx.concatenate([value.reshape(-1) for _, value in tree_flatten(gradient)])
+
+
+def with_facts(size, columns):
+    """Five groups of `size` rows, whose tokens have facts about as large as log-probabilities and advantages are."""
+    rng = np.random.default_rng(size)
+    groups = [Group(tuple(rows(size, seed))) for seed in range(5)]
+    return [Group(group.rows, rng.normal((0, -4, -4)[-columns:], 1, (group.targets, columns))) for group in groups]
+
+
+WORK = {
+    "sft": (sft.METHOD.objective, singly(rows())),
+    "dpo": (dpo.METHOD.objective, with_facts(2, 1)),
+    "grpo": (grpo.METHOD.objective, with_facts(3, 3)),
+}
+every_loss = pytest.mark.parametrize(("objective", "groups"), WORK.values(), ids=WORK)
 
 
 def test_loss_is_the_sum_of_the_completions_steps(module):
@@ -69,23 +84,30 @@ def test_rows_padded_together_lose_as_much_as_alone(module):
     assert together == pytest.approx(alone, rel=1e-5)
 
 
-def test_padding_and_prompt_targets_have_no_gradient(module):
+@every_loss
+def test_padding_has_no_influence(module, objective, groups):
     adapters.attach(module, HYPER, seed=1)
-    batch = batches.collate(singly(rows()[:2]))
+    batch = batches.collate(groups[:2])
     noise = mx.array(np.where(np.array(batch.tokens) == 0, 7, np.array(batch.tokens)))
     changed = batch._replace(tokens=noise)  # pad tokens are 0, which no row holds
     assert not mx.array_equal(noise, batch.tokens)
-    assert mx.allclose(flat_gradient(module, batch), flat_gradient(module, changed), rtol=0, atol=1e-6)
-    logits_gradient = mx.grad(lambda logits: _loss_from_logits(logits, batch))(
-        project(module, hidden_states(module, batch.tokens))
-    )
-    touched = np.flatnonzero(np.abs(np.array(logits_gradient)).reshape(-1, 64).sum(axis=1))
-    assert touched.tolist() == sorted(batch.positions.tolist())
+    before, after = (flat_gradient(module, each, objective.loss) for each in (batch, changed))
+    assert mx.allclose(before, after, rtol=0, atol=1e-6 * max(1.0, mx.abs(before).max().item()))
 
 
-def _loss_from_logits(logits, batch):
-    chosen = logits.reshape(-1, logits.shape[-1])[batch.positions]
-    return nn.losses.cross_entropy(chosen, batch.targets, reduction="sum")
+@every_loss
+def test_only_states_that_predict_a_completion_have_a_gradient(module, objective, groups, monkeypatch):
+    batch = batches.collate(groups[:2])
+    states = hidden_states(module, batch.tokens)
+
+    def loss(moved):
+        monkeypatch.setattr(batches, "hidden_states", lambda *_: states + moved)
+        return objective.loss(module, batch)
+
+    slope = np.array(mx.grad(loss)(mx.zeros_like(states)))
+    touched = np.flatnonzero(np.abs(slope).reshape(-1, slope.shape[-1]).sum(axis=1))
+    assert set(touched.tolist()) <= set(batch.positions.tolist())
+    assert len(touched) > len(batch.positions) / 4  # GRPO's clip stops some
 
 
 def test_targets_follow_their_positions():
@@ -128,22 +150,22 @@ def same(a, b):
     return a.keys() == b.keys() and all(mx.array_equal(a[name], b[name]) for name in a)
 
 
-def trained(module, folder, seed=0):
-    return {
-        k: mx.array(v)
-        for k, v in train.train(alone(module), sft.METHOD.objective, singly(rows()), HYPER, seed, folder).items()
-    }
+def trained(module, objective, groups, folder, seed=0):
+    found = train.train(alone(module), objective, groups, HYPER, seed, folder)
+    return {name: mx.array(value) for name, value in found.items()}
 
 
-def test_same_seed_same_bytes_and_another_seed_differs(module, tmp_path):
-    first, again = trained(module, tmp_path / "a"), trained(module, tmp_path / "b")
+@every_loss
+def test_same_seed_same_bytes_and_another_seed_differs(module, tmp_path, objective, groups):
+    first, again = (trained(module, objective, groups, tmp_path / name) for name in "ab")
     assert same(first, again)
-    assert not same(first, trained(module, tmp_path / "c", seed=1))
+    assert not same(first, trained(module, objective, groups, tmp_path / "c", seed=1))
 
 
+@every_loss
 @pytest.mark.parametrize("stop_at", [1, 3, 5])
-def test_an_interrupted_training_resumes_to_the_same_bytes(module, tmp_path, monkeypatch, stop_at):
-    straight = trained(module, tmp_path / "a")
+def test_an_interrupted_training_resumes_to_the_same_bytes(module, tmp_path, monkeypatch, stop_at, objective, groups):
+    straight = trained(module, objective, groups, tmp_path / "a")
     monkeypatch.setattr(train, "CHECKPOINT_EVERY_S", 0.0)
 
     def interrupt(step):
@@ -151,9 +173,9 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(module, tmp_path, mon
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train.train(alone(module), sft.METHOD.objective, singly(rows()), HYPER, 0, tmp_path / "b", interrupt)
+        train.train(alone(module), objective, groups, HYPER, 0, tmp_path / "b", interrupt)
     steps = []
-    resumed = train.train(alone(module), sft.METHOD.objective, singly(rows()), HYPER, 0, tmp_path / "b", steps.append)
+    resumed = train.train(alone(module), objective, groups, HYPER, 0, tmp_path / "b", steps.append)
     assert steps[0].step == stop_at + 1
     assert same(straight, resumed)
 
