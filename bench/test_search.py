@@ -11,7 +11,7 @@ from statistics import fmean
 
 import pytest
 
-from fixtures import results
+from fixtures import search
 from fixtures.arms import Arm, Draw
 
 
@@ -52,19 +52,16 @@ def test_search(candidate, bench, pytestconfig, record_property):
     for name in ("right", "n", "mean_reward", "gold_nats_per_token"):
         record_property(name, found[name])
     print(method, change, {name: found[name] for name in found if name != "training"})
-    results.record_search(bench.recorded.folder, arm, change, found)
+    search.record(bench.recorded.folder, arm, change, found)
 
 
 @pytest.mark.replay
 @pytest.mark.parametrize("method", [method for method in CANDIDATES if method != "sft"])
 def test_what_is_entered_won(method, bench):
-    """Where a further seed was tried, that one decides. SFT has the cheapest candidate, not the best."""
+    """Of two candidates the last seed that both have decides. SFT has the cheapest candidate, not the best."""
     from fixtures.methods import METHODS  # imports MLX
 
-    searched = results.recorded_search(bench.recorded.folder).get(method)
+    searched = search.recorded(bench.recorded.folder).get(method)
     if searched is None:
         pytest.skip(f"no search is recorded for {method}: pytest bench --search {method}")
-    last = max(int(seed) for seeds in searched.values() for seed in seeds)
-    found = [seeds[str(last)] for seeds in searched.values() if str(last) in seeds]
-    best = max(found, key=lambda one: (one["right"], one["mean_reward"]))
-    assert best["training"]["hyper"] == asdict(METHODS[method].hyper(bench.scale.hyper))
+    assert search.won(searched.values(), asdict(METHODS[method].hyper(bench.scale.hyper)))
