@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fixtures import adapters
-from fixtures.arms import Hyper
+from fixtures.arms import SCALES, Hyper
 from fixtures.batches import Group, collate, target_losses
-from fixtures.methods import dpo, grpo, rft, second_epoch, sft
+from fixtures.methods import METHODS, dpo, grpo, rft, second_epoch, sft
 from fixtures.prompts import Prompt
 from fixtures.stages import Answered
 
@@ -43,6 +43,16 @@ class Stage:
             np.array([-(token + (100 if newest else 0)) for row in group.rows for token in row.completion], np.float32)
             for group in groups
         ]
+
+
+def test_a_method_on_top_of_sft_has_a_lower_rate_at_every_scale():
+    """Found: at the full scale a second epoch trained at five times the rate of the first."""
+    for scale in SCALES.values():
+        for name in ("second_epoch", "rft", "dpo", "grpo"):
+            assert METHODS[name].hyper(scale.hyper).lr < scale.hyper.lr
+    assert METHODS["dpo"].hyper(Hyper(lr=2e-3, final_lr=2e-4), epochs=3) == Hyper(
+        lr=1e-5, final_lr=1e-6, batch_size=4, epochs=3
+    )
 
 
 def completions(groups):
