@@ -173,7 +173,7 @@ def test_throughput_of_generation(benchmark, bench, prompts, per_second, part, r
     from fixtures.asking import answer, questions
 
     team, told = bench.asker.team, []
-    shares = questions(team.size, prompts[:rows], None, bench.scale.hyper, Decoding(new_tokens))
+    shares = questions(team.size, prompts[:rows], None, Decoding(new_tokens))
     benchmark.pedantic(lambda: team.run(answer, shares, told.append), setup=told.clear, rounds=1, warmup_rounds=1)
     per_second(sum(len(p.tokens) for p in prompts[:rows]) if part == "prefill" else sum(step.tokens for step in told))
 

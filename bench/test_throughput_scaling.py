@@ -53,7 +53,7 @@ def work(bench, cut, tmp_path):
         train.train(team, METHODS["sft"].objective, singly(rows), hyper, 0, tmp_path / "checkpoints")
 
     def answered(rows):
-        team.run(answer, questions(team.size, rows, None, hyper, Decoding(16)))
+        team.run(answer, questions(team.size, rows, None, Decoding(16)))
 
     return {
         "examples": lambda factor: trained(cut(2 * factor, 150)),

@@ -65,11 +65,11 @@ def told(model, share, _):
 def generate(team, rows, new_tokens):
     """The steps of every member; their clocks are the same."""
     from fixtures import asking
-    from fixtures.arms import Decoding, Hyper
+    from fixtures.arms import Decoding
     from fixtures.prompts import Prompt
 
     prompts = [Prompt(str(i), tuple(tokens), ()) for i, tokens in enumerate(WORK["prompts"][:rows])]
-    return team.run(told, asking.questions(team.size, prompts, None, Hyper(), Decoding(new_tokens)))
+    return team.run(told, asking.questions(team.size, prompts, None, Decoding(new_tokens)))
 
 
 def prefill(team):

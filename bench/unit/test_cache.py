@@ -1,12 +1,17 @@
 """The content-addressed store: every ingredient counts, nothing half-written is ever seen."""
 
 import json
+from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures import cache
+from fixtures import asking, cache, grammar, train
+from fixtures.arms import Decoding, Hyper
+from fixtures.batches import Group, singly
+from fixtures.prompts import Prompt
 
 SPEC = {"model": "m", "rows": ["a", "b"], "hyper": {"lr": 0.001, "epochs": 2}, "seed": 0}
 
@@ -67,3 +72,33 @@ def test_a_damaged_entry_is_set_aside_and_built_again(tmp_path, damage):
         again = cache.get_or_put(tmp_path, SPEC, write)
     assert (again / "weights").read_bytes() == b"123"
     assert (tmp_path / f"{cache.key(SPEC)}.damaged-0").is_dir()
+
+
+def test_every_ingredient_is_in_an_adapters_key(monkeypatch):
+    rows = [Prompt("a", (1,), (2, 3)), Prompt("b", (4,), (5,))]
+    usual = {
+        "model": "m", "method": "sft", "groups": singly(rows), "hyper": Hyper(), "seed": 0, "start": ("a", "b"),
+    }  # fmt: skip
+    others = {
+        "model": ["n"], "method": ["dpo"], "seed": [1], "start": [("a", "c"), ("c", "b")],
+        "groups": [singly(rows[:1]), singly(rows[::-1]), [Group((rows[0],), np.ones((2, 1))), Group((rows[1],))]],
+        "hyper": [replace(Hyper(), **{f.name: getattr(Hyper(), f.name) + 1}) for f in fields(Hyper)],
+    }  # fmt: skip
+    keys = [cache.key(train.spec(**usual))]
+    keys += [cache.key(train.spec(**usual | {name: value})) for name in others for value in others[name]]
+    monkeypatch.setattr(train, "RECIPE", -1)
+    keys.append(cache.key(train.spec(**usual)))
+    monkeypatch.setattr(train.metadata, "version", lambda package: f"another {package}")
+    keys.append(cache.key(train.spec(**usual)))
+    assert len(set(keys)) == len(keys)
+
+
+def test_constrained_answers_are_kept_by_what_constrained_them(monkeypatch):
+    """Found: another llguidance would have been given the answers of the one before."""
+    base = asking.Adapter(None, {"model": "m"})
+    keys = {cache.key(asking._completion_spec(base, Decoding(constrained=each))) for each in (True, False)}
+    monkeypatch.setattr(grammar, "RECIPE", -1)
+    keys.add(cache.key(asking._completion_spec(base, Decoding(constrained=True))))
+    monkeypatch.setattr(grammar.metadata, "version", lambda package: f"another {package}")
+    keys.add(cache.key(asking._completion_spec(base, Decoding(constrained=True))))
+    assert len(keys) == 4

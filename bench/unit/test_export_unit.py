@@ -37,7 +37,7 @@ def saved(tmp_path):
 def test_peft_weights_fit_the_original_order_of_rows(saved, tmp_path):
     """The adapted weights, written out by hand as PEFT applies them, in a model with rope over halves."""
     module, folder = saved
-    export.to_peft(folder, tmp_path / "peft", module, HYPER, "someone/original")
+    export.to_peft(folder, tmp_path / "peft", module, "someone/original")
     config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
     arrays = adapters.read(tmp_path / "peft" / "adapter_model.safetensors")
     original = model(rope_traditional=False)

@@ -2,17 +2,13 @@
 
 import shutil
 from contextlib import contextmanager
-from dataclasses import fields, replace
 
 import mlx.core as mx
-import numpy as np
 import pytest
 
-from fixtures import adapters, asking, cache, live, pace, regimes, rows, train
+from fixtures import adapters, asking, live, pace, regimes, rows, train
 from fixtures.arms import Arm, Decoding, Draw, Hyper, Scale
-from fixtures.batches import Group, singly
 from fixtures.methods import METHODS
-from fixtures.prompts import Prompt
 
 ARM = Arm("sft", "all_patterns")
 
@@ -205,25 +201,6 @@ def test_an_adapter_that_came_out_otherwise_is_asked_anew(arms, ids, monkeypatch
     after = new.adapter(ARM), new.adapter(further).key, new.complete(ARM, ids, Draw()), new.graded(ARM, ids)
     assert (before[0].key, before[0].spec) == (after[0].key, after[0].spec)
     assert all(a != b for a, b in zip(before[1:], after[1:], strict=True))
-
-
-def test_every_ingredient_is_in_an_adapters_key(monkeypatch):
-    rows = [Prompt("a", (1,), (2, 3)), Prompt("b", (4,), (5,))]
-    usual = {
-        "model": "m", "method": "sft", "groups": singly(rows), "hyper": Hyper(), "seed": 0, "start": ("a", "b"),
-    }  # fmt: skip
-    others = {
-        "model": ["n"], "method": ["dpo"], "seed": [1], "start": [("a", "c"), ("c", "b")],
-        "groups": [singly(rows[:1]), singly(rows[::-1]), [Group((rows[0],), np.ones((2, 1))), Group((rows[1],))]],
-        "hyper": [replace(Hyper(), **{f.name: getattr(Hyper(), f.name) + 1}) for f in fields(Hyper)],
-    }  # fmt: skip
-    keys = [cache.key(train.spec(**usual))]
-    keys += [cache.key(train.spec(**usual | {name: value})) for name in others for value in others[name]]
-    monkeypatch.setattr(train, "RECIPE", -1)
-    keys.append(cache.key(train.spec(**usual)))
-    monkeypatch.setattr(train.metadata, "version", lambda package: f"another {package}")
-    keys.append(cache.key(train.spec(**usual)))
-    assert len(set(keys)) == len(keys)
 
 
 def test_an_interrupted_round_is_the_only_one_made_again(arms, monkeypatch):

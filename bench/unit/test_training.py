@@ -1,6 +1,7 @@
 """Conformance of the training loop and the SFT loss, on a tiny random model."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import mlx.core as mx
@@ -244,10 +245,22 @@ def test_a_saved_adapter_gives_the_same_logits_fused_and_not(module, tmp_path):
     expected = module(tokens)
     adapters.detach(module)
     base = module(tokens)
-    adapters.load(module, HYPER, tmp_path)
+    adapters.load(module, tmp_path)
     assert mx.array_equal(module(tokens), expected)
     adapters.fuse(module)
     assert mx.allclose(module(tokens), expected, atol=1e-5)
     assert not mx.allclose(module(tokens), base, atol=1e-3)
     adapters.detach(module)
     assert mx.array_equal(module(tokens), base)
+
+
+def test_an_adapter_answers_at_the_scale_that_it_was_trained_at(module, tmp_path):
+    """Found: one of another alpha than the scale's would have answered at the scale's."""
+    train.train(alone(module), sft.METHOD.objective, singly(rows()), replace(HYPER, alpha=32), 0, tmp_path / "c")
+    tokens = mx.array([rows()[4].tokens])
+    expected = module(tokens)
+    adapters.save(module, replace(HYPER, alpha=32), tmp_path)
+    adapters.put_on(module, tmp_path)
+    assert mx.allclose(module(tokens), expected, atol=1e-4)
+    with pytest.raises(train.TrainingError, match=r"trained with .*'scale': 16.0.* go on with .*'scale': 2.0"):
+        train.train(alone(module), sft.METHOD.objective, singly(rows()), HYPER, 0, tmp_path / "d", start=tmp_path)

@@ -81,7 +81,7 @@ def test_two_processes_train_what_one_trains(model, pair, rows, lively_qwen, tmp
     for name, value in alone.items():
         assert mx.allclose(mx.array(value), together[name], rtol=1e-3, atol=1e-5)
     adapters.save(model.module, HYPER, tmp_path)
-    asked = asking.Questions(tmp_path, HYPER, arms.Decoding(2), rows[:1])
+    asked = asking.Questions(tmp_path, arms.Decoding(2), rows[:1])
     pair.run(asking.answer, [asked, asked])  # leaves fused layers behind
     for name, value in train.train(pair, objective, groups, HYPER, 0, tmp_path / "c").items():
         assert np.array_equal(again[name], value)
@@ -91,7 +91,7 @@ def test_a_worker_whose_first_share_comes_late_gets_the_adapter(model, pair, row
     """rft at the smoke scale: of a batch of two and one of one, the latter came first."""
     groups, seed, hyper = singly(rows[:3]), 0, dataclasses.replace(HYPER, batch_size=2)
     assert [len(batch) for batch in batch_order([group.length for group in groups], hyper, seed)][:2] == [1, 2]
-    asked = asking.Questions(None, HYPER, arms.Decoding(2), rows[:1])
+    asked = asking.Questions(None, arms.Decoding(2), rows[:1])
     pair.run(asking.answer, [asked, asked])  # the worker has no adapter on
     alone = train.train(Team(model, str(lively_qwen), 1), sft.METHOD.objective, groups, hyper, seed, tmp_path / "a")
     alone = {name: np.array(value) for name, value in alone.items()}
@@ -110,7 +110,7 @@ def test_a_team_of_three_shares_the_threads_of_blas(model, lively_qwen):
 
 def test_two_processes_answer_what_one_answers(model, pair, rows):
     def questions(*parts):
-        return [asking.Questions(None, HYPER, arms.Decoding(12, batch_size=2), list(part)) for part in parts]
+        return [asking.Questions(None, arms.Decoding(12, batch_size=2), list(part)) for part in parts]
 
     found = {1: [], 2: []}
     for size, shares in ((1, questions(rows)), (2, questions(rows[::2], rows[1::2]))):
