@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fixtures import report, summary, tables
+from fixtures import gathered, report, summary, tables
 from fixtures.arms import Arm, Completion, Draw
 from fixtures.graded import Grade, as_row
 from fixtures.results import NotRecordedError, RecordingError, record_arm, record_grades
@@ -217,3 +217,28 @@ def test_answers_to_other_splits_are_no_part_of_one_that_shares_items(recorded, 
         with pytest.raises(RecordingError, match="lacks") as caught:
             Bench(Options(scale="smoke", replay=True)).drawn(base, split, draw)
         assert not isinstance(caught.value, NotRecordedError)
+
+
+def level(*seeds):
+    """Of a cell whose seeds have these items right, of 94."""
+    judgements = {
+        seed: {str(k): unanimous(OK if k in right else Verdict("call_count")) for k in range(94)}
+        for seed, right in enumerate(seeds)
+    }
+    clusters = {str(k): k for k in range(94)}
+    return gathered.Cell("sft", "all_patterns", "plain", "unseen_patterns", judgements, 0.0, None, clusters).level()
+
+
+def test_seeds_that_are_never_right_tell_no_more_of_the_items_than_one():
+    """Found: one seed's 0 of 94 reached up to 3.9 %, and three seeds' to 2.1 %."""
+    one, three = level([]), level([], [], [])
+    assert one.high == pytest.approx(0.0393, abs=1e-4)
+    assert (three.low, three.high) == (one.low, one.high)
+    assert three.right == (0, 0, 0)
+
+
+def test_seeds_that_differ_widen_an_accuracys_interval():
+    one, alike, apart = level(range(30)), level(range(30), range(30)), level(range(5), range(55))
+    assert (one.value, alike.value, apart.value) == (30 / 94, 30 / 94, 30 / 94)
+    assert alike.low <= one.low < one.high <= alike.high
+    assert apart.low < one.low < one.high < apart.high
