@@ -45,11 +45,11 @@ class Stage:
         ]
 
 
-def test_a_method_on_top_of_sft_has_a_lower_rate_at_every_scale():
+def test_a_method_on_top_of_sft_has_no_higher_rate_at_any_scale():
     """Found: at the full scale a second epoch trained at five times the rate of the first."""
     for scale in SCALES.values():
         for name in ("second_epoch", "rft", "dpo", "grpo"):
-            assert METHODS[name].hyper(scale.hyper).lr < scale.hyper.lr
+            assert METHODS[name].hyper(scale.hyper).lr <= scale.hyper.lr
     assert METHODS["dpo"].hyper(Hyper(lr=2e-3, final_lr=2e-4), epochs=3) == Hyper(
         lr=1e-5, final_lr=1e-6, batch_size=4, epochs=3
     )
