@@ -86,9 +86,13 @@ def test_every_ingredient_is_in_an_adapters_key(monkeypatch):
     }  # fmt: skip
     keys = [cache.key(train.spec(**usual))]
     keys += [cache.key(train.spec(**usual | {name: value})) for name in others for value in others[name]]
+    real = train.metadata.version
+    for package in ("mlx", "mlx-lm"):
+        monkeypatch.setattr(train.metadata, "version", lambda of, new=package: "another" if of == new else real(of))
+        keys.append(cache.key(train.spec(**usual)))
     monkeypatch.setattr(train, "RECIPE", -1)
     keys.append(cache.key(train.spec(**usual)))
-    monkeypatch.setattr(train.metadata, "version", lambda package: f"another {package}")
+    monkeypatch.setattr(train.mx, "default_device", lambda: "another")
     keys.append(cache.key(train.spec(**usual)))
     assert len(set(keys)) == len(keys)
 

@@ -93,7 +93,7 @@ def test_padding_has_no_influence(module, objective, groups):
     changed = batch._replace(tokens=noise)  # pad tokens are 0, which no row holds
     assert not mx.array_equal(noise, batch.tokens)
     before, after = (flat_gradient(module, each, objective.loss) for each in (batch, changed))
-    assert mx.allclose(before, after, rtol=0, atol=1e-6 * max(1.0, mx.abs(before).max().item()))
+    assert mx.allclose(before, after, rtol=0, atol=1e-6)
 
 
 @every_loss
@@ -107,8 +107,7 @@ def test_only_states_that_predict_a_completion_have_a_gradient(module, objective
 
     slope = np.array(mx.grad(loss)(mx.zeros_like(states)))
     touched = np.flatnonzero(np.abs(slope).reshape(-1, slope.shape[-1]).sum(axis=1))
-    assert set(touched.tolist()) <= set(batch.positions.tolist())
-    assert len(touched) > len(batch.positions) / 4  # GRPO's clip stops some
+    assert touched.tolist() == sorted(batch.positions.tolist())
 
 
 def test_targets_follow_their_positions():
