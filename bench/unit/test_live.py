@@ -97,6 +97,15 @@ def test_a_plan_finds_what_is_made_and_makes_nothing(arms, ids, trainings):
     assert told["weights"] == {ARM.id: made.adapter(ARM).weights}
 
 
+@pytest.mark.parametrize(("before", "paced"), [([], True), (["rft"], False)])
+def test_a_training_whose_samples_were_there_tells_no_pace(arms, before, paced):
+    """Plans said 17 minutes for DPO, which takes 35: its first times were taken after rft had drawn its samples."""
+    made = arms()
+    for method in [*before, "dpo"]:
+        made.adapter(Arm(method, "all_patterns"))
+    assert (pace.per_unit(made.asker.root, "training dpo", made.asker.scale.model) is not None) == paced
+
+
 def test_a_recorded_arm_names_the_weights_of_all_that_it_goes_on_from(arms):
     made = arms()
     further = Arm("second_epoch", "all_patterns")
