@@ -156,6 +156,18 @@ def test_the_summary_has_n_intervals_and_the_paired_difference(total):
     assert text.index("base ") < text.index("sft-all-s0 ")
 
 
+@pytest.mark.parametrize("left_out", ["", "base", "sft-all-s0"])
+def test_the_summary_compares_an_arm_with_what_it_was_built_on(left_out):
+    arms = [arm for arm in ("base", "sft-all-s0", "dpo-all-s0", "dpo-all-s0+repair", "sft-all-s1") if arm != left_out]
+    text = summary.render([measured(arm, {"i0": ["ok"] * 3}) for arm in arms], 120)
+    pairs = re.findall(r"seen_tools: (\S+) - (\S+) = ", text)
+    whole = {"dpo-all-s0+repair": "dpo-all-s0", "dpo-all-s0": "sft-all-s0", "sft-all-s0": "base", "sft-all-s1": "base"}
+    expected = {arm: below for arm, below in whole.items() if left_out not in (arm, below)}
+    if left_out == "sft-all-s0":
+        expected["dpo-all-s0"] = "base"
+    assert dict(pairs) == expected
+
+
 def test_the_summary_flags_a_ranking_that_depends_on_the_verdict():
     """One arm has two items right by `bfcl` only, the other one item by every ruler."""
     lossy = ["argument_value", "ok", "argument_value"]
