@@ -8,8 +8,17 @@ SCAFFOLDS = {
 }
 
 
-@pytest.mark.parametrize("split", ["seen_tools", "unseen_tools", "unseen_patterns"])
-@pytest.mark.parametrize(("method", "scaffold"), [(m, s) for m, scaffolds in SCAFFOLDS.items() for s in scaffolds])
+SPLITS = ["seen_tools", "unseen_tools", "unseen_patterns"]
+CELLS = [
+    (method, scaffold, split)
+    for method, scaffolds in SCAFFOLDS.items()
+    for scaffold in scaffolds
+    for split in SPLITS
+    if (scaffold, split) != ("few_shot", "unseen_patterns")  # one of the four examples shows that pattern
+]
+
+
+@pytest.mark.parametrize(("method", "scaffold", "split"), CELLS)
 def test_scaffolds(method, scaffold, split, accuracy, expected):
     """As it is; JSON repaired; kept to the tools' schemas; after four examples; the majority of 2, 4, 8 samples."""
     assert accuracy in expected

@@ -1,6 +1,7 @@
 """The pytest glue, seen from outside: which tests run when, and what a user reads."""
 
 import re
+import shutil
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -14,8 +15,8 @@ from fixtures.session import Options
 from fixtures.verdict import RULERS
 
 
-def python(*arguments):
-    return subprocess.run([sys.executable, *arguments], cwd=results.ROOT, capture_output=True, text=True, check=False)
+def python(*arguments, cwd=results.ROOT):
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def collected(*options):
@@ -178,9 +179,20 @@ def test_the_summary_flags_a_ranking_that_depends_on_the_verdict():
     )
 
 
-def test_updating_one_runs_snapshots_keeps_the_others():
-    kept = results.ROOT / "snapshots" / "smollm2_135m-default" / "test_replay.ambr"
-    before = kept.read_text()
-    run = python("-m", "pytest", "bench/test_replay.py", "--replay", "--scale", "smoke", "--snapshot-update", "-q")
+def test_updating_one_runs_snapshots_keeps_the_others(tmp_path):
+    """On a copy: on the checkout itself, it accepted whatever the scoring had become."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=results.ROOT, capture_output=True, text=True, check=True)
+    for name in tracked.stdout.split("\0")[:-1]:
+        if (results.ROOT / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(results.ROOT / name, tmp_path / name)
+    kept, updated = (
+        tmp_path / "snapshots" / f"smollm2_135m-{scale}" / "test_replay.ambr" for scale in ("default", "smoke")
+    )
+    before, whole = kept.read_text(), updated.read_text()
+    updated.write_text(whole.replace("argument_value", "ok", 1))
+    arguments = "bench/test_replay.py", "--replay", "--scale", "smoke", "--snapshot-update", "-q"
+    run = python("-m", "pytest", *arguments, cwd=tmp_path)
     assert run.returncode == 0, run.stdout
     assert kept.read_text() == before
+    assert updated.read_text() == whole
