@@ -3,6 +3,7 @@
 import pytest
 
 from fixtures import flips
+from fixtures.arms import Draw
 from fixtures.metrics import compare, mean_of
 from fixtures.results import NotRecordedError
 from fixtures.verdict import PRIMARY, under
@@ -45,8 +46,8 @@ def test_gate_accuracy(method, split, bench):
     arm, ids = bench.arm(method, split), bench.test_ids(split)
     if len(ids) < ENOUGH:
         pytest.skip(f"{len(ids)} items cannot show that accuracy is within {POINTS:.0%}; needs {ENOUGH}")
-    answers = recorded(bench.recorded.read, arm.id)
-    before = {i: bench.judge(i, answers[i].text) for i in ids}
+    answers = recorded(bench.recorded.complete, arm, ids, Draw())
+    before = {i: bench.judge(i, answers[i][0].text) for i in ids}
     after = bench.judgements(arm, split)
     paired = compare(under(PRIMARY, before), under(PRIMARY, after))
     named = flips.render(arm.id, *({i: of[i].reasons for i in ids} for of in (before, after)))

@@ -50,6 +50,18 @@ def test_a_layer_that_blocks_do_not_fit_stays_as_it_is():
     assert blocks.prepared(nn.Embedding(50, 48)) is None
 
 
+def test_an_adapter_is_not_rounded_away():
+    """Found: merged into half-precision weights, a small adapter changed a third of them, and those wrongly."""
+    from mlx_lm.tuner.lora import LoRALinear
+
+    layer = LoRALinear.from_base(nn.Linear(64, 64, bias=False), r=2)
+    layer.lora_b = mx.random.normal((2, 64)) * 1e-3
+    x = mx.random.normal((3, 64))
+    assert close(blocks.merged(layer)(x), layer(x))
+    layer.set_dtype(mx.bfloat16)
+    assert blocks.merged(layer) is None
+
+
 def test_no_layer_is_changed_where_the_blas_copies_small_factors(module, monkeypatch):
     monkeypatch.setattr(accelerate, "multiplies_small_in_place", lambda: False)
     adapters.fuse(module)

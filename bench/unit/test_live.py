@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 
 import mlx.core as mx
 import pytest
@@ -95,6 +96,20 @@ def test_a_plan_finds_what_is_made_and_makes_nothing(arms, ids, trainings):
     assert told["seconds"] > 0 < told["gflops"]
     assert told["pace"].keys() == {pace.training("sft"), pace.answering("sft", "", 4), pace.READING}
     assert told["weights"] == {ARM.id: made.adapter(ARM).weights}
+
+
+def test_a_method_can_ask_to_be_trained_anew(arms, trainings, monkeypatch):
+    first = arms().adapter(ARM)
+    monkeypatch.setitem(METHODS, "sft", replace(METHODS["sft"], recipe=1))
+    assert arms().adapter(ARM).key != first.key
+    assert len(trainings) == 2
+
+
+def test_the_base_models_answers_are_kept_by_what_rounds_them(arms, monkeypatch):
+    """Found: after another MLX, an arm's new answers were compared with the base model's old ones."""
+    keys = {arms().base.key}
+    monkeypatch.setattr(train.metadata, "version", lambda package: "another")
+    assert arms().base.key not in keys
 
 
 @pytest.mark.parametrize(("before", "paced"), [([], True), (["rft"], False)])

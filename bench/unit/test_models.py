@@ -2,9 +2,10 @@
 
 import json
 
+import mlx.core as mx
 import pytest
 
-from fixtures import generate, models, prompts, train
+from fixtures import generate, kv_cache, models, prompts, train
 from fixtures.arms import Decoding, Hyper
 from fixtures.batches import singly
 from fixtures.methods import sft
@@ -35,6 +36,50 @@ def test_the_fingerprint_follows_the_weights(tiny_qwen, tmp_path):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
     assert models.fingerprint(tmp_path) != first
+
+
+def random_model(kind, **further):
+    from importlib import import_module
+
+    architecture = import_module(f"mlx_lm.models.{kind}")
+    usual = {
+        "model_type": kind, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "vocab_size": 64,
+    }  # fmt: skip
+    return architecture.Model(architecture.ModelArgs.from_dict(usual | further))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_of_a_known_kind_is_taken(kind, tied):
+    further = {"tie_word_embeddings": tied, "max_position_embeddings": 99, "rope_theta": 1e4, "head_dim": 8}
+    models._check(random_model(kind, **further), "m", kind)
+
+
+def test_a_model_that_scales_its_logits_is_refused():
+    """Found: Granite would have been trained and sampled at eight times its logits."""
+    further = {
+        "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False, "max_position_embeddings": 99,
+        "rope_theta": 1e4, "logits_scaling": 8.0, "attention_multiplier": 1.0, "embedding_multiplier": 1.0,
+        "residual_multiplier": 1.0,
+    }  # fmt: skip
+    with pytest.raises(models.ModelError, match="m: a granite model changes its logits after the vocab"):
+        models._check(random_model("granite", **further), "m", "granite")
+
+
+def test_a_model_without_a_known_head_is_refused():
+    with pytest.raises(models.ModelError, match="does not know how a gemma2 model is built"):
+        models._check(random_model("gemma2", head_dim=8), "m", "gemma2")
+
+
+def test_a_model_with_a_sliding_window_is_refused():
+    """Found: our caches would have shown a layer everything, as if it had no window."""
+    layers = ["sliding_attention", "full_attention"]
+    module = random_model("llama", layer_types=layers, sliding_window=8)
+    with pytest.raises(models.ModelError, match="see the last 8 tokens only"):
+        models.hidden_states(module, mx.array([[1, 2]]), [kv_cache.Beginning() for _ in layers])
+    with pytest.raises(models.ModelError, match="see the last 8 tokens only"):
+        kv_cache.Slots(1).layers[0].make_mask(2, window_size=8)
 
 
 def test_an_unknown_model_lists_the_known_ones():

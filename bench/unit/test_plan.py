@@ -177,6 +177,14 @@ def test_what_is_no_duration(text):
         options.duration(text)
 
 
+def test_what_is_no_seed_and_no_time():
+    """Found: `--budget 0m` ran everything, `--seed -1` failed in numpy."""
+    with pytest.raises(argparse.ArgumentTypeError, match="more than no time, found '0m'"):
+        options.duration("0m")
+    with pytest.raises(argparse.ArgumentTypeError, match="needs seeds of 0 or more, found 0,-1"):
+        options.seeds("0,-1")
+
+
 def test_a_pace_is_of_one_kind_and_model(tmp_path):
     pace.note(tmp_path, "answering", "a", 10, 20.0, "")
     assert pace.per_unit(tmp_path, "answering", "a") == 2.0
