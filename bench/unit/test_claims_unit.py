@@ -109,12 +109,16 @@ def test_arms_are_named_by_method_regime_and_scaffold(text, arm):
 
 def test_all_bad_claims_are_reported_at_once(tmp_path):
     path = tmp_path / "claims.toml"
-    good = 'text=""\nsource=""\nwith="a"\nwithout="b"\nsplit="s"\nfamily="f"\nregistered=2026-11-25\n'
+    good = 'text=""\nsource=""\nwith="a"\nwithout="b"\nsplit="seen_tools"\nfamily="f"\nregistered=2026-11-25\n'
     texts = [
         f'[a]\n{good}metric="speed"\nsays="more"', f'[b]\n{good}metric="accuracy"', '[c.found.run]\noutcome="YES"',
         f'[d]\n{good}metric="nats"\nsays="more"',
+        f'[e]\n{good}metric="accuracy"\nsays="more"'.replace("seen_tools", "seen_tool"),
+        f'[f]\n{good}metric="accuracy"\nsays="more"'.replace('"a"', '"a@four+repair"'),
+        f'[g]\n{good}metric="accuracy"\nsays="more"'.replace('"b"', '"b+mend"'),
     ]  # fmt: skip
     path.write_text("\n".join(texts))
-    found = r"a: metric is 'speed', expected one of accuracy, nats; b: .*says.*; c: .*; d: .*needs a margin in nats"
+    found = r"a: metric is 'speed', expected one of accuracy, nats; b: .*says.*; c: .*; d: .*needs a margin in nats.*"
+    found += "e: split is 'seen_tool', expected one of seen_tools, .*f: regime is 'four', .*g: scaffold is 'mend', .*"
     with pytest.raises(ClaimError, match=found):
         load_claims(path)

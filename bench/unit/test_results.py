@@ -113,10 +113,22 @@ def test_answers_of_two_adapters_are_never_mixed(tmp_path):
     assert results.RecordedArms(tmp_path).read(ARM.id) == both
 
 
+def test_answers_of_two_base_models_are_never_mixed(tmp_path):
+    """Found: two folders of one name are one run, and the base model has no adapter to tell them by."""
+    both = {f"item_{i}": completion(i) for i in range(2)}
+    verdicts = dict.fromkeys(both, unanimous(OK))
+    first, second = ({"model": model * 64, "weights": {"base": ""}} for model in "ab")
+    results.record_arm(tmp_path, "base", both, verdicts, first)
+    with pytest.raises(results.RecordingError, match=r"1 more items of another model: a{20}, now b{20}\. Delete it"):
+        results.record_arm(tmp_path, "base", {"item_1": completion(1)}, verdicts, second)
+    results.record_arm(tmp_path, "base", both, verdicts, second)
+
+
 def test_nothing_is_asked_whose_answers_would_be_refused(bench, tmp_path):
     answers = {"item_0": completion(0)}
     results.record_arm(tmp_path, ARM.id, answers, {"item_0": unanimous(OK)}, {"weights": {ARM.id: "aa"}})
-    asked = SimpleNamespace(weights=lambda arm: {arm.id: "bb"}, complete=lambda *_: pytest.fail("it was asked"))
+    never = lambda *_: pytest.fail("it was asked")  # noqa: E731
+    asked = SimpleNamespace(made_of=lambda arm: {"weights": {arm.id: "bb"}}, complete=never)
     session = Bench(Options(scale="smoke", record=True))
     session.__dict__ |= {"live": asked, "recorded": results.RecordedArms(tmp_path), "examples": bench.examples}
     with pytest.raises(results.RecordingError, match="1 more items of another adapter"):
