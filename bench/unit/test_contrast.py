@@ -205,3 +205,17 @@ def test_more_tests_need_more_items_and_more_than_were_not_enough():
     few = Contrast(np.array([[1.0] * 8 + [-1.0] * 2 + [0.0] * 30, [0.0] * 40]), range(40))
     assert few.p > 0.05
     assert few.items_for(few.difference) > 40
+
+
+@pytest.mark.parametrize(("fixed", "broken"), [(0, 0), (2, 1), (4, 2), (13, 11)])
+@pytest.mark.parametrize("tests", [1, 8])
+def test_as_many_items_as_sameness_needs_do_find_it(fixed, broken, tests):
+    """Found: 0 and 0 of 193 were said to need 166 items, and what a hundred seeds could not decide some 38 of them."""
+    found, margin = table(fixed, broken, 193), 0.02
+    needed = int(found.items_for(margin - abs(found.difference), tests, margin))
+    times = -(-needed // 193)
+    more = table(fixed * times, broken * times, 193 * times)
+    assert 2 * tests * more.p_within(margin) < 0.05
+    assert (needed > 193) == (2 * tests * found.p_within(margin) > 0.05)
+    if not found._few_enough(193, margin, tests):
+        assert found.seeds_for(margin, tests, margin) == math.inf
