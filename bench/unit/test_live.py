@@ -98,6 +98,28 @@ def test_a_plan_finds_what_is_made_and_makes_nothing(arms, ids, trainings):
     assert told["weights"] == {ARM.id: made.adapter(ARM).weights}
 
 
+def test_a_round_without_data_changes_nothing_but_the_first_one_has_to_have_some(arms, monkeypatch):
+    """Found: one round of GRPO whose rewards were all equal lost the whole arm."""
+    drawing = METHODS["sft"]
+
+    def only_in(*rounds):
+        return replace(drawing, rounds=3, groups=lambda stage: drawing.groups(stage) if stage.round in rounds else [])
+
+    monkeypatch.setitem(METHODS, "sft", only_in(0))
+    once = arms().adapter(ARM)
+    monkeypatch.setitem(METHODS, "sft", only_in(0, 2))
+    assert arms().adapter(ARM) != once
+    monkeypatch.setitem(METHODS, "sft", only_in(1, 2))
+    with pytest.raises(train.TrainingError, match="nothing to learn from"):
+        arms().adapter(ARM)
+
+
+def test_an_unnamed_draw_is_an_arms_own_greedy_answers():
+    """Found: samples of a user's unnamed draw were recorded in place of the arm's answers."""
+    with pytest.raises(ValueError, match=r"samples=2.*needs a name"):
+        Draw(samples=2, temperature=0.8)
+
+
 def test_a_method_can_ask_to_be_trained_anew(arms, trainings, monkeypatch):
     first = arms().adapter(ARM)
     monkeypatch.setitem(METHODS, "sft", replace(METHODS["sft"], recipe=1))

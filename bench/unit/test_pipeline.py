@@ -4,14 +4,18 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
 
-from fixtures import evidence, results, summary, terminal
+from fixtures import evidence, regimes, results, summary, terminal
+from fixtures.claims import load_claims
+from fixtures.dataset import DatasetError
 from fixtures.expected import Range
 from fixtures.metrics import Accuracy
-from fixtures.session import Options
+from fixtures.session import Bench, Options
 from fixtures.verdict import RULERS
 
 
@@ -119,6 +123,24 @@ def test_claims_that_more_seeds_decided_are_not_decided_by_one():
     assert "decided with seeds [0, 1]; with [0]" in evidence.other_than_decided(live, [0], [0, 1])
     assert not evidence.other_than_decided(live, [0, 1], [0, 1])
     assert not evidence.other_than_decided(replay, [0, 1, 2], [0, 1])
+
+
+def test_a_split_of_nothing_says_what_is_loaded(bench, monkeypatch):
+    """Found: a split over a category that no session loads was trained for, and then skipped."""
+    of_java = regimes.Split("all_patterns", lambda partition, examples: [i for i in examples if "java" in i])
+    monkeypatch.setitem(regimes.SPLITS, "java", of_java)
+    with pytest.raises(DatasetError, match=r"the split java selects nothing; .*items of irrelevance, live_simple"):
+        bench.test_ids("java")
+
+
+def test_claims_that_are_not_decided_yet_count_in_a_live_runs_correction(bench, monkeypatch):
+    claim = load_claims()["sft_helps"]
+    others = [replace(claim, id=f"other_{k}", found={}) for k in range(9)]
+    live = SimpleNamespace(replay=False, run=next(iter(claim.found)))
+    measured = evidence.measure(Bench(Options(replay=True)), claim)
+    monkeypatch.setattr(evidence, "measure", lambda *_: measured)
+    (found,) = evidence.findings(live, [claim, *others]).values()
+    assert found.adjusted == pytest.approx(10 * found.p)
 
 
 @pytest.mark.parametrize("slow", ["mlx.core", "scipy.stats", "scipy.optimize", "mlx_lm", "transformers"])
