@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fixtures import results
+from fixtures import results, rows
 from fixtures.arms import Arm, Completion, Draw
 from fixtures.session import Bench, Options
 from fixtures.verdict import OK, Judgement, Verdict, unanimous
@@ -111,6 +111,12 @@ def test_answers_of_two_adapters_are_never_mixed(tmp_path):
     results.record_arm(tmp_path, "base", one, verdicts, {"weights": {"base": ""}})  # it has no adapter
     results.record_arm(tmp_path, ARM.id, both, verdicts, new)
     assert results.RecordedArms(tmp_path).read(ARM.id) == both
+
+
+def test_a_damaged_manifest_is_named(tmp_path):
+    (tmp_path / "run.json").write_text("<<<<<<< HEAD\n{}\n")
+    with pytest.raises(rows.RowError, match=r"run\.json: not a JSON object .*Restore the file"):
+        results.clashes(tmp_path)
 
 
 def test_answers_of_two_base_models_are_never_mixed(tmp_path):
