@@ -1,5 +1,6 @@
 """The pytest glue, seen from outside: which tests run when, and what a user reads."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -20,7 +21,8 @@ from fixtures.verdict import RULERS
 
 
 def python(*arguments, cwd=results.ROOT):
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of -n
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False)
 
 
 def collected(*options):
