@@ -82,7 +82,7 @@ def test_every_ingredient_is_in_an_adapters_key(monkeypatch):
         "model": "m", "method": "sft", "groups": singly(rows), "hyper": Hyper(), "seed": 0, "start": ("a", "b"),
     }  # fmt: skip
     others = {
-        "model": ["n"], "method": ["dpo"], "seed": [1], "start": [("a", "c"), ("c", "b")],
+        "model": ["n"], "method": ["dpo"], "seed": [1], "recipe": [1], "start": [("a", "c"), ("c", "b")],
         "groups": [singly(rows[:1]), singly(rows[::-1]), [Group((rows[0],), np.ones((2, 1))), Group((rows[1],))]],
         "hyper": [replace(Hyper(), **{f.name: getattr(Hyper(), f.name) + 1}) for f in fields(Hyper)],
     }  # fmt: skip

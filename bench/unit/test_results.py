@@ -133,8 +133,9 @@ def test_answers_of_two_base_models_are_never_mixed(tmp_path):
 def test_nothing_is_asked_whose_answers_would_be_refused(bench, tmp_path):
     answers = {"item_0": completion(0)}
     results.record_arm(tmp_path, ARM.id, answers, {"item_0": unanimous(OK)}, {"weights": {ARM.id: "aa"}})
-    never = lambda *_: pytest.fail("it was asked")  # noqa: E731
-    asked = SimpleNamespace(made_of=lambda arm: {"weights": {arm.id: "bb"}}, complete=never)
+    asked = SimpleNamespace(
+        made_of=lambda arm: {"weights": {arm.id: "bb"}}, complete=lambda *_: pytest.fail("it was asked")
+    )
     session = Bench(Options(scale="smoke", record=True))
     session.__dict__ |= {"live": asked, "recorded": results.RecordedArms(tmp_path), "examples": bench.examples}
     with pytest.raises(results.RecordingError, match="1 more items of another adapter"):
