@@ -38,6 +38,18 @@ def test_model_is_shown_every_offered_tool(model, examples):
             assert message["content"].strip() in text  # live_simple_58-27-0's system text starts with a line break
 
 
+def test_model_chooses_among_tokens_that_answers_begin_with(model, examples):
+    """A forced choice once ended in a brace, which answers join with the quote after it: `{"` is one token."""
+    from fixtures.graded import openings
+    from fixtures.prompts import render_prompts
+
+    asked = [example for example in examples.values() if example.gold_names]
+    for example, prompt in zip(asked, render_prompts(asked, model.tokenizer, model.end_of_turn), strict=True):
+        opened = [row.completion for row in openings(example, prompt, model.tokenizer)]
+        assert len(set(opened)) == len(opened)
+        assert any(prompt.completion[: len(tokens)] == tokens for tokens in opened)
+
+
 def test_model_answers_a_row_alike_alone_and_in_a_batch(model, bench):
     """Neighbours and drafts must not change a row's tokens: 20 prompts, alone and eight at a time."""
     from fixtures import generate

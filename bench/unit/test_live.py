@@ -302,7 +302,7 @@ def test_grades_are_the_log_probabilities_of_the_gold_answer_and_of_the_first_to
 
     (prompt,) = session.prompts([item])
     assert found.nats == pytest.approx(nats(prompt.tokens, prompt.completion), rel=1e-4)
-    texts = {t["name"]: f'[{{"name":"{t["name"]}","arguments":{{' for t in bench.examples[item].tools}
+    texts = {t["name"]: f'[{{"name":"{t["name"]}","arguments' for t in bench.examples[item].tools}
     opened = {n: nats(prompt.tokens, model.tokenizer.encode(t, add_special_tokens=False)) for n, t in texts.items()}
     assert found.choice == max(opened, key=opened.get)
     assert found.tools == len(texts)
