@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.graded import summed
+from fixtures.graded import forced
 
 METHODS = ["base", "sft"]
 
@@ -10,8 +10,7 @@ METHODS = ["base", "sft"]
 @pytest.fixture
 def accuracy(grades):
     """Forced choice, on items that offer one: which tool's call is the likeliest to begin the answer."""
-    _, choices = summed(grades.values())
-    return choices or pytest.skip(f"none of the {len(grades)} items offers a choice")
+    return forced(grades) or pytest.skip(f"none of the {len(grades)} items offers a choice")
 
 
 @pytest.mark.parametrize("split", ["seen_tools", "unseen_tools", "unseen_patterns"])

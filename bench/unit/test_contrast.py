@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.contrast import Contrast, detectable, holm
+from fixtures.contrast import Contrast, detectable, holm, mean_of
 from fixtures.metrics import Paired
 
 
@@ -146,6 +146,24 @@ def test_the_normal_means_interval_is_the_t_interval():
     assert found.p == pytest.approx(expected.pvalue)
     assert found.p_above(0.1) + found.p_below(0.1) == pytest.approx(1)
     assert found.p_within(5) < 0.001 < found.p_within(0.2)
+
+
+def test_a_means_interval_counts_clusters():
+    """By hand: ten values of two clusters are two values, 0 and 1: 0.5 with a standard error of 0.5 and t = 12.7."""
+    values = {str(i): float(i % 2) for i in range(10)}
+    found = mean_of(values, {i: int(v) for i, v in values.items()})
+    assert (found.value, found.n) == (0.5, 10)
+    assert (found.low, found.high) == pytest.approx((0.5 - 12.706 * 0.5, 0.5 + 12.706 * 0.5), rel=1e-4)
+    alone = mean_of(values, {i: int(i) for i in values})
+    assert 0.1 < alone.low < alone.high < 0.9
+
+
+def test_one_cluster_tells_nothing_of_others():
+    for binary in (True, False):
+        found = Contrast(np.ones((1, 3)), [0, 0, 0], binary)
+        assert found.p > 0.9
+        assert found.items_for(1.0) == math.inf
+    assert mean_of({"a": -1.0}, {"a": 0}).low == -math.inf
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (1, 2)])

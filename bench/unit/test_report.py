@@ -171,9 +171,14 @@ def test_a_report_tells_how_likely_the_gold_answers_are(recorded, tmp_path):
 def test_without_a_choice_of_tools_nothing_is_forced():
     """--items 1 of seen tools is a question with one tool."""
     grades = {"i": Grade("i", -5.0, 10, "tool", 1, True)}
-    ((*_, share, interval),) = tables.likelihoods([("seen_tools", Arm("base"), grades)]).rows
+    ((*_, share, interval),) = tables.likelihoods([("seen_tools", Arm("base"), grades, {"i": 0})]).rows
     assert (share, interval) == ("0 of 0", "")
-    measured = {"where": "seen_tools", "arm": "base", "grades": list(map(as_row, grades.values()))}
+    measured = {
+        "where": "seen_tools",
+        "arm": "base",
+        "grades": list(map(as_row, grades.values())),
+        "clusters": {"i": 0},
+    }
     assert "0/0" in summary.render_grades([measured], 120)
 
 
