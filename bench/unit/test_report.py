@@ -196,6 +196,24 @@ def test_a_report_has_every_recorded_arm(recorded, tmp_path):
     assert page == (tmp_path / "again" / "index.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "split", "drawn"),
+    [
+        ("base", "unseen_tools", {"generalization"}),
+        ("base+constrained", "seen_tools", {"categories", "errors", "compute"}),
+    ],
+)
+def test_a_report_of_one_arm_on_one_split(name, split, drawn, tmp_path, monkeypatch):
+    """What a researcher has after the first recording."""
+    monkeypatch.setattr("fixtures.results.RESULTS", tmp_path / "results")
+    made = Bench(Options(scale="smoke", replay=True))
+    answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in made.test_ids(split)}
+    record_arm(tmp_path / "results" / made.run, name, answers, dict.fromkeys(answers, unanimous(OK)), {})
+    files = report.write(made, tmp_path / "report")
+    assert {path.stem for path in files if path.suffix == ".svg"} == drawn
+    assert f"| {split} | {name} |" in (tmp_path / "report" / "tables.md").read_text()
+
+
 def test_a_run_without_recordings_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr("fixtures.results.RESULTS", tmp_path)
     with pytest.raises(RecordingError, match=r"nothing is recorded in results/.*--record"):
