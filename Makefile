@@ -54,17 +54,17 @@ format: setup
 setup: $(STAMP)
 
 $(STAMP): $(LOCK)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "callbench needs Python 3.11 or newer, found $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || \
+		{ echo "callbench needs Python 3.11.4 or newer, found $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(if $(wildcard $(VENV)/.installed-*),--clear) $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement $(LOCK)
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
 # Needs uv. A lock carries hashes and no index URL, so that any mirror serves it.
 lock:
-	uv pip compile pyproject.toml --group dev --extra cpu --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet --output-file requirements.lock
-	uv pip compile pyproject.toml --group dev --extra cuda13 --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet --output-file requirements-cuda13.lock
+	uv pip compile pyproject.toml --group dev --extra cpu --universal --generate-hashes --no-emit-index-url --python-version 3.11.4 --quiet --output-file requirements.lock
+	uv pip compile pyproject.toml --group dev --extra cuda13 --universal --generate-hashes --no-emit-index-url --python-version 3.11.4 --quiet --output-file requirements-cuda13.lock
 
 # Keeps the cache of fetched assets, adapters and completions ($$CALLBENCH_CACHE).
 clean:

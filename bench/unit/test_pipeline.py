@@ -87,16 +87,20 @@ def test_what_a_run_will_ask_is_known_before_it():
     assert wanted("-k", "test_search or test_export", "--search", "sft") == set()
 
 
-def test_replay_and_record_exclude_each_other():
-    run = python("-m", "pytest", "bench", "--replay", "--record", "--collect-only")
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--replay", "--record"], "--replay and --record exclude each other"),
+        (["--record", "--items", "9"], "--record and --items exclude each other: results/ has all items"),
+        (["--search", "sft", "-n", "2"], "--search and -n exclude each other"),
+        (["--markdown", ""], "needs the name of a file, found ''"),
+        (["--json", "bench"], "needs the name of a file, found 'bench'"),
+    ],
+)
+def test_bad_options_are_told_before_anything_runs(given, told):
+    run = python("-m", "pytest", "bench", "--collect-only", *given)
     assert run.returncode == 4
-    assert "--replay and --record exclude each other" in run.stderr
-
-
-def test_what_is_recorded_has_all_items():
-    run = python("-m", "pytest", "bench", "--record", "--items", "9", "--collect-only")
-    assert run.returncode == 4
-    assert "--record and --items exclude each other: results/ has all items" in run.stderr
+    assert told in run.stderr
 
 
 def test_accuracies_are_in_the_junit_report(tmp_path):

@@ -16,6 +16,7 @@ from mlx.utils import tree_flatten
 from fixtures import adapters, batches, train
 from fixtures.arms import Hyper
 from fixtures.batches import Group, singly
+from fixtures.cache import CacheWarning
 from fixtures.methods import dpo, grpo, sft
 from fixtures.models import hidden_states
 from fixtures.prompts import Prompt
@@ -162,22 +163,38 @@ def test_same_seed_same_bytes_and_another_seed_differs(module, tmp_path, objecti
     assert not same(first, trained(module, objective, groups, tmp_path / "c", seed=1))
 
 
-@every_loss
-@pytest.mark.parametrize("stop_at", [1, 3, 5])
-def test_an_interrupted_training_resumes_to_the_same_bytes(module, tmp_path, monkeypatch, stop_at, objective, groups):
-    straight = trained(module, objective, groups, tmp_path / "a")
-    monkeypatch.setattr(train, "CHECKPOINT_EVERY_S", 0.0)
-
+def interrupted(module, objective, groups, folder, stop_at):
     def interrupt(step):
         if step.step == stop_at + 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train.train(alone(module), objective, groups, HYPER, 0, tmp_path / "b", interrupt)
+        train.train(alone(module), objective, groups, HYPER, 0, folder, interrupt)
+
+
+@every_loss
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_an_interrupted_training_resumes_to_the_same_bytes(module, tmp_path, monkeypatch, stop_at, objective, groups):
+    straight = trained(module, objective, groups, tmp_path / "a")
+    monkeypatch.setattr(train, "CHECKPOINT_EVERY_S", 0.0)
+    interrupted(module, objective, groups, tmp_path / "b", stop_at)
     steps = []
     resumed = train.train(alone(module), objective, groups, HYPER, 0, tmp_path / "b", steps.append)
     assert steps[0].step == stop_at + 1
     assert same(straight, resumed)
+
+
+def test_a_torn_checkpoint_is_set_aside_and_training_starts_anew(module, tmp_path, monkeypatch):
+    """Found: a half-written file stopped every further run with an error of its reader."""
+    monkeypatch.setattr(train, "CHECKPOINT_EVERY_S", 0.0)
+    groups, folder, steps = singly(rows()), tmp_path / "b", []
+    interrupted(module, sft.METHOD.objective, groups, folder, 3)
+    torn = folder / "weights.safetensors"
+    torn.write_bytes(torn.read_bytes()[:50])
+    with pytest.warns(CacheWarning, match="building it again"):
+        train.train(alone(module), sft.METHOD.objective, groups, HYPER, 0, folder, steps.append)
+    assert steps[0].step == 1
+    assert (tmp_path / "b.damaged-0").is_dir()
 
 
 def test_micro_batches_do_not_change_the_step(module, monkeypatch):
