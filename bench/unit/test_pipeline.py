@@ -77,7 +77,7 @@ def test_what_a_run_will_ask_is_known_before_it():
     assert wanted("-k", "test_diversity and four_80", "--seed", "0,2") == {
         f"sft-four_80-s{seed} seen_tools plain" for seed in (0, 2)
     }
-    assert wanted("-k", "test_generalization and unseen_patterns") == {
+    assert wanted("-k", "test_generalization and unseen_patterns", "--resume") == {
         "base unseen_patterns plain", "sft-no_parallel_multiple-s0 unseen_patterns plain",
     }  # fmt: skip
     assert wanted("-k", "test_graded and base and seen_tools and not unseen") == {"base seen_tools None"}
