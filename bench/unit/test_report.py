@@ -4,10 +4,11 @@ import json
 import re
 import shutil
 import time
+from dataclasses import replace
 
 import pytest
 
-from fixtures import gathered, report, summary, tables
+from fixtures import gathered, regimes, report, summary, tables
 from fixtures.arms import Arm, Completion, Draw
 from fixtures.graded import Grade, as_row
 from fixtures.results import NotRecordedError, RecordingError, record_arm, record_grades
@@ -212,6 +213,18 @@ def test_a_report_of_one_arm_on_one_split(name, split, drawn, tmp_path, monkeypa
     files = report.write(made, tmp_path / "report")
     assert {path.stem for path in files if path.suffix == ".svg"} == drawn
     assert f"| {split} | {name} |" in (tmp_path / "report" / "tables.md").read_text()
+
+
+def test_a_new_split_hides_no_arm_of_its_regime_on_others(tmp_path, monkeypatch):
+    """Found: four_320 was shown on seen_tools no more, once a split named it."""
+    monkeypatch.setattr("fixtures.results.RESULTS", tmp_path / "results")
+    monkeypatch.setitem(regimes.SPLITS, "new", replace(regimes.SPLITS["irrelevance"], regime="four_320"))
+    made = Bench(Options(scale="smoke", replay=True))
+    for split in ("seen_tools", "new"):
+        answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in made.test_ids(split)}
+        verdicts = dict.fromkeys(answers, unanimous(OK))
+        record_arm(tmp_path / "results" / made.run, "sft-four_320-s0", answers, verdicts, {})
+    assert {(cell.split, cell.arm) for cell in gathered.gather(made)} >= {("seen_tools", "sft@four_320"), ("new", "sft")}
 
 
 def test_a_run_without_recordings_says_what_to_do(monkeypatch, tmp_path):
