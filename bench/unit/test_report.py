@@ -224,7 +224,10 @@ def test_a_new_split_hides_no_arm_of_its_regime_on_others(tmp_path, monkeypatch)
         answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in made.test_ids(split)}
         verdicts = dict.fromkeys(answers, unanimous(OK))
         record_arm(tmp_path / "results" / made.run, "sft-four_320-s0", answers, verdicts, {})
-    assert {(cell.split, cell.arm) for cell in gathered.gather(made)} >= {("seen_tools", "sft@four_320"), ("new", "sft")}
+    assert {(cell.split, cell.arm) for cell in gathered.gather(made)} >= {
+        ("seen_tools", "sft@four_320"),
+        ("new", "sft"),
+    }
 
 
 def test_a_run_without_recordings_says_what_to_do(monkeypatch, tmp_path):
