@@ -93,6 +93,7 @@ def test_what_a_run_will_ask_is_known_before_it():
         (["--replay", "--record"], "--replay and --record exclude each other"),
         (["--record", "--items", "9"], "--record and --items exclude each other: results/ has all items"),
         (["--search", "sft", "-n", "2"], "--search and -n exclude each other"),
+        (["--replay", "--model", "path/to/typo"], "--replay found nothing in"),
         (["--markdown", ""], "needs the name of a file, found ''"),
         (["--json", "bench"], "needs the name of a file, found 'bench'"),
     ],

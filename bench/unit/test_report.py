@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from fixtures import gathered, regimes, report, summary, tables
+from fixtures import flips, gathered, regimes, report, summary, tables
 from fixtures.arms import Arm, Completion, Draw
+from fixtures.claims import load_claims
+from fixtures.evidence import measure
 from fixtures.graded import Grade, as_row
 from fixtures.results import NotRecordedError, RecordingError, record_arm, record_grades
 from fixtures.session import Bench, Options
@@ -215,6 +217,19 @@ def test_a_report_of_one_arm_on_one_split(name, split, drawn, tmp_path, monkeypa
     assert f"| {split} | {name} |" in (tmp_path / "report" / "tables.md").read_text()
 
 
+def test_likelihoods_alone_are_reported_and_decide(tmp_path, monkeypatch):
+    """Found: "nothing is recorded", and a claim on likelihoods had the seeds of which there were answers."""
+    monkeypatch.setattr("fixtures.results.RESULTS", tmp_path / "results")
+    made = Bench(Options(scale="smoke", replay=True))
+    claim = load_claims()["sft_makes_unseen_patterns_likelier"]
+    for arm in (Arm("base"), Arm("sft", "no_parallel_multiple", 1), Arm("sft", "no_parallel_multiple", 2)):
+        grades = [Grade(i, -5.0 + arm.seed, 10, "tool", 2, True) for i in made.test_ids(claim.split)]
+        record_grades(tmp_path / "results" / made.run, arm, grades, {})
+    assert measure(made, claim).seeds == [1, 2]
+    report.write(made, tmp_path / "report")
+    assert "sft-no_parallel_multiple-s2" in (tmp_path / "report" / "tables.md").read_text()
+
+
 def test_a_new_split_hides_no_arm_of_its_regime_on_others(tmp_path, monkeypatch):
     """Found: four_320 was shown on seen_tools no more, once a split named it."""
     monkeypatch.setattr("fixtures.results.RESULTS", tmp_path / "results")
@@ -228,6 +243,16 @@ def test_a_new_split_hides_no_arm_of_its_regime_on_others(tmp_path, monkeypatch)
         ("seen_tools", "sft@four_320"),
         ("new", "sft"),
     }
+
+
+def test_a_diff_of_chosen_answers_is_refused(recorded, tmp_path, monkeypatch):
+    """Found: of best_of_8 it compared the first sample, with the sign of another result."""
+    folder = tmp_path / "results" / recorded.run
+    answers = {f"i#{k}" if k else "i": Completion("i", "hash", "[]", 3, "stop", k) for k in range(2)}
+    record_arm(folder, "sft-all_patterns-s0+best_of_8", answers, dict.fromkeys(answers, unanimous(OK)), {})
+    monkeypatch.setattr("fixtures.flips.RESULTS", tmp_path / "results")
+    with pytest.raises(RecordingError, match="several answers to an item"):
+        flips.between("sft-all_patterns-s0", "sft-all_patterns-s0+best_of_8", recorded.run)
 
 
 def test_a_run_without_recordings_says_what_to_do(monkeypatch, tmp_path):

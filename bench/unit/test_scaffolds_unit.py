@@ -1,6 +1,7 @@
 """Choosing among answers without the gold, and the grammar of the offered tools."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from fixtures.dataset import gold_calls
 from fixtures.match import unfit
 from fixtures.parse import ParseError, parse_calls
 from fixtures.prompts import render_calls, render_prompts
-from fixtures.scaffolds import majority
+from fixtures.scaffolds import SCAFFOLDS, majority, refuse_namesakes
 
 RIGHT = '[{"name":"area.of","arguments":{"width":2.5,"unit":"cm"}}]'
 SAME = 'area.of(unit="cm", width=2.5)'
@@ -36,6 +37,14 @@ def test_the_majority_of_what_fits_is_chosen(example, texts, chosen):
 def test_the_choice_does_not_depend_on_the_order_of_a_clear_majority(example):
     for texts in itertools.permutations([RIGHT, SAME, OTHER, UNFIT]):
         assert parse_calls(majority(example, texts)) == parse_calls(RIGHT)
+
+
+def test_scaffolds_that_draw_otherwise_have_other_names():
+    """Found: a hotter best_of_8 was replayed, and would have been recorded, as the cooler one."""
+    eight = SCAFFOLDS["best_of_8"]
+    hotter = eight._replace(draw=replace(eight.draw, temperature=1.5))
+    with pytest.raises(ValueError, match=r"hot_8 draws as .*needs another name"):
+        refuse_namesakes({"best_of_8": eight, "hot_8": hotter})
 
 
 @pytest.fixture(scope="module")
