@@ -149,15 +149,19 @@ def test_markdown_and_latex_keep_special_characters():
     assert r"50 \% | x \& \$y \textbackslash{} \textasciitilde{}\textasciicircum{} \\" in tables.latex(table)
 
 
+def record_answers(bench, name, split, verdict):
+    """An arm's made-up answers to all of a split's items."""
+    answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in bench.test_ids(split)}
+    record_arm(bench.recorded.folder, name, answers, dict.fromkeys(answers, unanimous(verdict)), {})
+
+
 @pytest.fixture
 def recorded(tmp_path, monkeypatch):
     """A session over two arms' made-up answers to the smoke scale's items."""
     monkeypatch.setattr("fixtures.results.RESULTS", tmp_path / "results")
     made = Bench(Options(scale="smoke", replay=True))
-    ids = made.test_ids("seen_tools")
     for name, verdict in {"base": Verdict("parse_error"), "sft-all_patterns-s0": OK}.items():
-        answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in ids}
-        record_arm(tmp_path / "results" / made.run, name, answers, dict.fromkeys(ids, unanimous(verdict)), {})
+        record_answers(made, name, "seen_tools", verdict)
     return made
 
 
@@ -210,8 +214,7 @@ def test_a_report_of_one_arm_on_one_split(name, split, drawn, tmp_path, monkeypa
     """What a researcher has after the first recording."""
     monkeypatch.setattr("fixtures.results.RESULTS", tmp_path / "results")
     made = Bench(Options(scale="smoke", replay=True))
-    answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in made.test_ids(split)}
-    record_arm(tmp_path / "results" / made.run, name, answers, dict.fromkeys(answers, unanimous(OK)), {})
+    record_answers(made, name, split, OK)
     files = report.write(made, tmp_path / "report")
     assert {path.stem for path in files if path.suffix == ".svg"} == drawn
     assert f"| {split} | {name} |" in (tmp_path / "report" / "tables.md").read_text()
@@ -236,9 +239,7 @@ def test_a_new_split_hides_no_arm_of_its_regime_on_others(tmp_path, monkeypatch)
     monkeypatch.setitem(regimes.SPLITS, "new", replace(regimes.SPLITS["irrelevance"], regime="four_320"))
     made = Bench(Options(scale="smoke", replay=True))
     for split in ("seen_tools", "new"):
-        answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in made.test_ids(split)}
-        verdicts = dict.fromkeys(answers, unanimous(OK))
-        record_arm(tmp_path / "results" / made.run, "sft-four_320-s0", answers, verdicts, {})
+        record_answers(made, "sft-four_320-s0", split, OK)
     assert {(cell.split, cell.arm) for cell in gathered.gather(made)} >= {
         ("seen_tools", "sft@four_320"),
         ("new", "sft"),
