@@ -1,7 +1,7 @@
 """Are adapters and completions that earlier versions cached still found? Their keys, recomputed and compared.
 
-`keys.json` was written by the code at commit c533307 and must not change with the layout or the names of the code. A key
-changes on purpose only, with the VERSION of what it stands for; then `python -m bench.test_keys` writes the file anew.
+`keys.json` was written by the code at commit c533307 and must not change with the layout or the names of the code. A
+key changes on purpose only, with the VERSION of what it stands for; `python -m bench.test_keys` then writes the file.
 """
 
 import json
