@@ -1,10 +1,10 @@
-"""pytest finds callbench here; options and fixtures live in fixtures/pipeline.py, its output in terminal.py."""
+"""pytest finds callbench here; options and fixtures live in fixtures/plugin/."""
 
 import os
 
 from hypothesis import HealthCheck, Verbosity, settings
 
-pytest_plugins = ["fixtures.pipeline", "fixtures.terminal"]
+pytest_plugins = ["fixtures.plugin.fixtures", "fixtures.plugin.terminal"]
 
 # Every field is explicit: a profile would otherwise inherit Hypothesis' own CI defaults.
 SLOW_START = [HealthCheck.too_slow]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.claims import load_claims
+from fixtures.stats.claims import load_claims
 
 
 @pytest.mark.parametrize("claim", load_claims())

@@ -18,14 +18,14 @@ def test_export(method, bench, pytestconfig, tmp_path):
         pytest.skip("needs --export FOLDER: one adapter is enough to see that the layouts are right")
     from mlx_lm import load, stream_generate  # late: see kernels.use_fast_kernels
 
-    from fixtures import models  # late, as it imports MLX
+    from fixtures.modeling import loading
 
     arm = Arm(method, "all_patterns", bench.seed)
     folder = (Path(wanted) if wanted else tmp_path) / arm.id
     bench.live.export(arm, folder)
     item = min(bench.test_ids("seen_tools"), key=lambda i: len(bench.live.prompts([i])[0].tokens))
     prompt, (answer,) = bench.live.prompts([item])[0], bench.live.complete(arm, [item], Draw())[item]
-    model, tokenizer = load(str(models.locate(bench.scale.model)), adapter_path=str(folder / "mlx_lm"))
+    model, tokenizer = load(str(loading.locate(bench.scale.model)), adapter_path=str(folder / "mlx_lm"))
     said = "".join(part.text for part in stream_generate(model, tokenizer, list(prompt.tokens), max_tokens=TOKENS))
     assert said
     assert answer.text.startswith(said)

@@ -2,11 +2,11 @@
 
 import pytest
 
-from fixtures import flips
 from fixtures.arms import Draw
-from fixtures.contrast import mean_of
-from fixtures.graded import gains
-from fixtures.results import NotRecordedError
+from fixtures.generation.forced_choice import gains
+from fixtures.runs import flips
+from fixtures.runs.ledger import NotRecordedError
+from fixtures.stats.contrast import mean_of
 
 NATS = 0.1  # per gold token: trainings that differ in rounding alone come within a few hundredths
 POINTS = 0.08  # of accuracy

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.graded import forced
+from fixtures.generation.forced_choice import forced
 
 METHODS = ["base", "sft"]
 

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from fixtures import cache as store
-from fixtures import results
 from fixtures.arms import Arm
-from fixtures.scaffolds import SCAFFOLDS
-from fixtures.session import Bench, Options
+from fixtures.generation.scaffolds import SCAFFOLDS
+from fixtures.runs import ledger
+from fixtures.runs.session import Bench, Options
+from fixtures.storage import cache as store
 
 FILE = Path(__file__).with_name("keys.json")
 RUNS = ("default", "smoke")
@@ -29,9 +29,9 @@ FROM = {"second_epoch": "sft", "rft": "sft", "dpo": "sft", "grpo": "sft"}
 def tokenizer():
     from mlx_lm.utils import load_tokenizer
 
-    from fixtures import models
+    from fixtures.modeling import loading
 
-    return load_tokenizer(models.locate("smollm2_135m"))
+    return load_tokenizer(loading.locate("smollm2_135m"))
 
 
 def session(scale):
@@ -45,7 +45,7 @@ def session(scale):
 
 def stage(bench, arm):
     """One round of a training whose samples are made of the gold answer: right, cut short, and right again."""
-    from fixtures.stages import Answered
+    from fixtures.training.method import Answered
 
     def sample(rows, samples, temperature):
         def answers(row):
@@ -60,23 +60,23 @@ def stage(bench, arm):
 
 def spec(bench, arm, weights):
     """What an adapter's key is made of."""
-    from fixtures import train
-    from fixtures.methods import METHODS
+    from fixtures.training import trainer
+    from fixtures.training.methods import METHODS
 
     method = METHODS[arm.method]
     if method is None:
-        return {"model": MODEL} | train.numerics() | NUMERICS
+        return {"model": MODEL} | trainer.numerics() | NUMERICS
     groups, hyper = method.groups(stage(bench, arm)), method.hyper(bench.scale.hyper)
-    return train.spec(MODEL, arm.method, groups, hyper, arm.seed, (weights, weights), method.recipe) | NUMERICS
+    return trainer.spec(MODEL, arm.method, groups, hyper, arm.seed, (weights, weights), method.recipe) | NUMERICS
 
 
 def keys(scale):
     """Of every recorded arm and of its completions, by each way of drawing them."""
-    from fixtures import likelihood
-    from fixtures.asking import _completion_spec
+    from fixtures.generation import logprobs
+    from fixtures.runs.inference import _completion_spec
 
     bench, found = session(scale), {}
-    runs = results.rows.read_document(bench.recorded.folder / results.MANIFEST)
+    runs = ledger.jsonl.read_document(bench.recorded.folder / ledger.MANIFEST)
     for name in sorted({name.partition("+")[0] for name in runs if "/" not in name}):
         method, _, rest = name.partition("-")
         regime, _, seed = rest.rpartition("-s")
@@ -88,7 +88,7 @@ def keys(scale):
         draws = {draw.name or "greedy": draw for _, draw in SCAFFOLDS.values()}
         found[name] = {
             "adapter": store.key(of),
-            "log_probabilities": store.key(answering | {"likelihood": likelihood.RECIPE}),
+            "log_probabilities": store.key(answering | {"likelihood": logprobs.RECIPE}),
             **{
                 draw_name: store.key(
                     _completion_spec(
@@ -115,7 +115,7 @@ def test_keys_are_what_they_were(run):
 @pytest.mark.parametrize("run", RUNS)
 def test_keys_are_those_of_the_recorded_adapters(run):
     """Where the training data needs no samples, so that it can be made again: SFT and its second epoch."""
-    runs = results.rows.read_document(results.RESULTS / f"smollm2_135m-{run}" / results.MANIFEST)
+    runs = ledger.jsonl.read_document(ledger.RESULTS / f"smollm2_135m-{run}" / ledger.MANIFEST)
     for name, of in keys(run).items():
         if name.startswith(("sft-", "second_epoch-")):
             assert of["adapter"] == runs[name]["training"]["key"], name

@@ -15,13 +15,13 @@ def model(bench):
 
 def test_model_knows_the_capital_of_france(model):
     """Wrong rope, tokenizer or dequantization turn this answer into noise."""
-    from fixtures import generate
     from fixtures.arms import Decoding
+    from fixtures.generation import decode
 
     conversation = [{"role": "user", "content": "What is the capital of France?"}]
     text = model.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     tokens = tuple(model.tokenizer.encode(text, add_special_tokens=False))
-    (answer,) = generate.complete(model, [Prompt("france", tokens, ())], Decoding(max_new_tokens=20))
+    (answer,) = decode.complete(model, [Prompt("france", tokens, ())], Decoding(max_new_tokens=20))
     assert "Paris" in answer.text
 
 
@@ -40,7 +40,7 @@ def test_model_is_shown_every_offered_tool(model, examples):
 
 def test_model_chooses_among_tokens_that_answers_begin_with(model, examples):
     """A forced choice once ended in a brace, which answers join with the quote after it: `{"` is one token."""
-    from fixtures.graded import openings
+    from fixtures.generation.forced_choice import openings
     from fixtures.prompts import render_prompts
 
     asked = [example for example in examples.values() if example.gold_names]
@@ -52,12 +52,12 @@ def test_model_chooses_among_tokens_that_answers_begin_with(model, examples):
 
 def test_model_answers_a_row_alike_alone_and_in_a_batch(model, bench):
     """Neighbours and drafts must not change a row's tokens: 20 prompts, alone and eight at a time."""
-    from fixtures import generate
     from fixtures.arms import Decoding
+    from fixtures.generation import decode
     from fixtures.prompts import render_prompts
 
     ids = bench.partition.dev[::3][:20]
     prompts = render_prompts([bench.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
-    together = {c.id: c for c in generate.complete(model, prompts, Decoding(24, batch_size=8))}
+    together = {c.id: c for c in decode.complete(model, prompts, Decoding(24, batch_size=8))}
     for prompt in prompts:
-        assert generate.complete(model, [prompt], Decoding(24, batch_size=1)) == [together[prompt.id]]
+        assert decode.complete(model, [prompt], Decoding(24, batch_size=1)) == [together[prompt.id]]

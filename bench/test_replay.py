@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from fixtures import results
+from fixtures.runs import ledger
 
 
 @pytest.mark.replay
@@ -16,14 +16,14 @@ def test_replay(replayed, run_snapshot):
 @pytest.mark.replay
 def test_each_recorded_arm_is_one_adapter(bench):
     """What goes on from an arm, or draws other answers from it, did so from the very adapter that is recorded."""
-    assert not results.clashes(bench.recorded.folder)
+    assert not ledger.clashes(bench.recorded.folder)
 
 
 @pytest.mark.replay
 def test_each_recorded_arm_was_trained_as_one_would_today(bench):
     """A method whose hyper-parameters changed has to be recorded anew."""
-    from fixtures.methods import METHODS  # imports MLX
+    from fixtures.training.methods import METHODS
 
-    for name, hyper in results.recorded_hyper(bench.recorded.folder).items():
+    for name, hyper in ledger.recorded_hyper(bench.recorded.folder).items():
         method = METHODS[name.removeprefix("graded/").partition("-")[0]]
         assert hyper == asdict(method.hyper(bench.scale.hyper)), name

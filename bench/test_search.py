@@ -11,8 +11,8 @@ from statistics import fmean
 
 import pytest
 
-from fixtures import search
 from fixtures.arms import Arm, Draw
+from fixtures.runs import search
 
 
 def rate(lr, final_lr):
@@ -59,7 +59,7 @@ def test_search(candidate, bench, pytestconfig, record_property):
 @pytest.mark.parametrize("method", [method for method in CANDIDATES if method != "sft"])
 def test_what_is_entered_won(method, bench):
     """Of two candidates the last seed that both have decides. SFT has the cheapest candidate, not the best."""
-    from fixtures.methods import METHODS  # imports MLX
+    from fixtures.training.methods import METHODS
 
     searched = search.recorded(bench.recorded.folder).get(method)
     if searched is None:

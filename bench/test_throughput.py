@@ -7,20 +7,23 @@ from functools import partial
 
 import pytest
 
-from bench.unit.strategies import HOSTILE
-from fixtures import accelerate, assets, official, results
-from fixtures.dataset import CATEGORIES, Answer, Call, Example, gold_calls
-from fixtures.match import prepare
-from fixtures.mutations import HARMFUL, mutate
-from fixtures.parse import parse_calls
+from bench.support import official
+from bench.support.mutations import HARMFUL, mutate
+from bench.support.strategies import HOSTILE
+from fixtures.data.bfcl import CATEGORIES, Answer, Call, Example, gold_calls
+from fixtures.modeling.cpu import blas
 from fixtures.prompts import render_prompts
+from fixtures.runs import ledger
+from fixtures.scoring.parse import parse_calls
+from fixtures.scoring.scorer import prepare
+from fixtures.storage import assets
 
 MATMUL = """
 import sys, time
 from pathlib import Path
 from fixtures import accelerate
 if sys.argv[1] == "openblas":
-    assert accelerate.preload_blas(Path(sys.argv[2])).name == "openblas"
+    assert blas.preload_blas(Path(sys.argv[2])).name == "openblas"
 import mlx.core as mx
 a = mx.random.normal((768, 768), stream=mx.cpu)
 best = float("inf")
@@ -134,8 +137,8 @@ def per_second(benchmark, bench):
     def note(tokens):
         if not benchmark.enabled:
             return
-        speed, reference_gflops = tokens / benchmark.stats.stats.min, accelerate.gflops()
-        versions = {name: results.provenance()["versions"][name] for name in ("mlx", "mlx-lm")}
+        speed, reference_gflops = tokens / benchmark.stats.stats.min, blas.gflops()
+        versions = {name: ledger.provenance()["versions"][name] for name in ("mlx", "mlx-lm")}
         benchmark.extra_info.update(
             tokens=tokens, tokens_per_s=speed, reference_gflops=reference_gflops,
             tokens_per_s_per_tflops=1000 * speed / reference_gflops,
@@ -151,15 +154,16 @@ def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tm
     """Optimizer steps over 20 examples, after one step that compiles the kernels."""
     from dataclasses import replace
 
-    from fixtures import adapters, train
-    from fixtures.batches import singly
-    from fixtures.methods import METHODS
+    from fixtures.modeling import lora
+    from fixtures.modeling.batching import singly
+    from fixtures.training import trainer
+    from fixtures.training.methods import METHODS
 
     hyper = replace(bench.scale.hyper, epochs=1)
     arguments = (bench.asker.team, METHODS["sft"].objective, singly(prompts), hyper, 0)
-    train.train(*arguments, tmp_path / "warm")
-    benchmark.pedantic(lambda: train.train(*arguments, tmp_path / "timed"), rounds=1)
-    adapters.detach(model.module)
+    trainer.train(*arguments, tmp_path / "warm")
+    benchmark.pedantic(lambda: trainer.train(*arguments, tmp_path / "timed"), rounds=1)
+    lora.detach(model.module)
     per_second(sum(len(p.tokens) + len(p.completion) for p in prompts))
 
 
@@ -170,7 +174,7 @@ def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tm
 def test_throughput_of_generation(benchmark, bench, prompts, per_second, part, rows, new_tokens):
     """The prompts alone; and 33 tokens each, with the reading of the prompts in the time."""
     from fixtures.arms import Decoding
-    from fixtures.asking import answer, questions
+    from fixtures.runs.inference import answer, questions
 
     team, told = bench.asker.team, []
     shares = questions(team.size, prompts[:rows], None, Decoding(new_tokens))
@@ -185,5 +189,5 @@ STARTS = {"collecting": ["--collect-only"], "replaying": ["--replay", "--ignore=
 def test_throughput_of_starting(benchmark, what):
     """Collecting all tests, and replaying the default run, each in a fresh process."""
     command = [sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider", *STARTS[what]]
-    run = partial(subprocess.run, command, cwd=results.ROOT, check=True, capture_output=True)
+    run = partial(subprocess.run, command, cwd=ledger.ROOT, check=True, capture_output=True)
     benchmark.pedantic(run, rounds=3, warmup_rounds=1)

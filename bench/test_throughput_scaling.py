@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from fixtures import results
+from fixtures.runs import ledger
 
 pytestmark = pytest.mark.live
 FACTORS = (1, 2, 4, 8)
@@ -41,16 +41,16 @@ def cut(stream):
 @pytest.fixture
 def work(bench, cut, tmp_path):
     """What is done at each factor, by axis."""
-    from fixtures import train
     from fixtures.arms import Decoding
-    from fixtures.asking import answer, questions
-    from fixtures.batches import singly
-    from fixtures.methods import METHODS
+    from fixtures.modeling.batching import singly
+    from fixtures.runs.inference import answer, questions
+    from fixtures.training import trainer
+    from fixtures.training.methods import METHODS
 
     team, hyper = bench.asker.team, bench.scale.hyper
 
     def trained(rows):
-        train.train(team, METHODS["sft"].objective, singly(rows), hyper, 0, tmp_path / "checkpoints")
+        trainer.train(team, METHODS["sft"].objective, singly(rows), hyper, 0, tmp_path / "checkpoints")
 
     def answered(rows):
         team.run(answer, questions(team.size, rows, None, Decoding(16)))
@@ -68,9 +68,9 @@ def measured(request):
     found = {}
     yield found
     if request.config.getoption("record") and found.keys() == set(AXES):
-        document = {"factors": FACTORS, "axes": found, "provenance": results.provenance()}
-        (results.RESULTS / "scaling.json").write_text(json.dumps(document, indent=1) + "\n")
-        draw(found, results.RESULTS / "scaling.svg")
+        document = {"factors": FACTORS, "axes": found, "provenance": ledger.provenance()}
+        (ledger.RESULTS / "scaling.json").write_text(json.dumps(document, indent=1) + "\n")
+        draw(found, ledger.RESULTS / "scaling.svg")
 
 
 def draw(found, path):

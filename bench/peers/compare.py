@@ -16,7 +16,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fixtures import assets, results
+from fixtures.runs import ledger
+from fixtures.storage import assets
 
 HERE = Path(__file__).parent
 TASKS = (
@@ -145,8 +146,8 @@ def record(peers, problems):
         peer.name: {label(task): [round(s, 1) for s in speeds] for task in TASKS if (speeds := peer.speeds(task))}
         for peer in peers
     }
-    document = {"tokens_per_s": found, "problems": problems, "provenance": results.provenance()}
-    (results.RESULTS / "peers.json").write_text(json.dumps(document, indent=1) + "\n")
+    document = {"tokens_per_s": found, "problems": problems, "provenance": ledger.provenance()}
+    (ledger.RESULTS / "peers.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

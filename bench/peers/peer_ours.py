@@ -15,14 +15,15 @@ WORK = json.loads((FOLDER / "work.json").read_text())
 
 def main():
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    from fixtures import accelerate, assets
+    from fixtures.modeling.cpu import blas
+    from fixtures.storage import assets
 
-    accelerate.preload_blas(assets.cache_root() / "blas", int(sys.argv[2]))
-    from fixtures import models
-    from fixtures.workers import Team
+    blas.preload_blas(assets.cache_root() / "blas", int(sys.argv[2]))
+    from fixtures.modeling import loading
+    from fixtures.modeling.worker_pool import Team
 
-    model = models.load(WORK["model"])
-    team = Team(model, WORK["model"], accelerate.cores())
+    model = loading.load(WORK["model"])
+    team = Team(model, WORK["model"], blas.cores())
     tasks = {"train": train, "prefill": prefill, "decode": decode}
     serve({name: partial(task, team) for name, task in tasks.items()})
 
@@ -31,23 +32,24 @@ def train(team, length):
     import mlx.core as mx
     from mlx.utils import tree_unflatten
 
-    from fixtures import adapters, train
     from fixtures.arms import Hyper
-    from fixtures.batches import singly
-    from fixtures.methods import sft
+    from fixtures.modeling import lora
+    from fixtures.modeling.batching import singly
     from fixtures.prompts import Prompt
+    from fixtures.training import trainer
+    from fixtures.training.methods import sft
 
     hyper = Hyper(WORK["rank"], WORK["alpha"], WORK["lr"], WORK["lr"], 0, 1, WORK["batch"], WORK["max_grad_norm"])
     cut = length - WORK["completion"]
     rows = singly([Prompt(str(i), tuple(r[:cut]), tuple(r[cut:])) for i, r in enumerate(WORK["training"][str(length)])])
     module = team.model.module
-    adapters.attach(module, hyper)
-    train.equip(team, hyper)
+    lora.attach(module, hyper)
+    trainer.equip(team, hyper)
     first = np.load(FOLDER / "lora_a.npz")
     module.update(tree_unflatten([(f"{name}.lora_a", mx.array(first[name].T)) for name in first.files]))
-    optimizer = train.adam(module, hyper)
+    optimizer = trainer.adam(module, hyper)
     batches = [rows[i : i + hyper.batch_size] for i in range(0, len(rows), hyper.batch_size)]
-    step = partial(train._step, team, sft.METHOD.objective, optimizer, hyper=hyper)
+    step = partial(trainer._step, team, sft.METHOD.objective, optimizer, hyper=hyper)
     losses = [step(groups=batches[0])]  # warm
     seconds, rest = timed(lambda: [step(groups=batch) for batch in batches[1:]])
     return {"seconds": seconds, "tokens": length * len(rows[hyper.batch_size :]), "losses": losses + rest}
@@ -55,21 +57,21 @@ def train(team, length):
 
 def told(model, share, _):
     """One member's part of answering: when each step came, its new tokens, and the completions."""
-    from fixtures import asking
+    from fixtures.runs import inference
 
     steps = []
-    asking.answer(model, share, lambda step: steps.append((time.perf_counter(), step.tokens, step.finished)))
+    inference.answer(model, share, lambda step: steps.append((time.perf_counter(), step.tokens, step.finished)))
     return steps
 
 
 def generate(team, rows, new_tokens):
     """The steps of every member; their clocks are the same."""
-    from fixtures import asking
     from fixtures.arms import Decoding
     from fixtures.prompts import Prompt
+    from fixtures.runs import inference
 
     prompts = [Prompt(str(i), tuple(tokens), ()) for i, tokens in enumerate(WORK["prompts"][:rows])]
-    return team.run(told, asking.questions(team.size, prompts, None, Decoding(new_tokens)))
+    return team.run(told, inference.questions(team.size, prompts, None, Decoding(new_tokens)))
 
 
 def prefill(team):

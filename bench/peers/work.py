@@ -9,17 +9,20 @@ import json
 import sys
 from pathlib import Path
 
-from fixtures import accelerate, assets
+from fixtures.modeling.cpu import blas
+from fixtures.storage import assets
 
-accelerate.preload_blas(assets.cache_root() / "blas")
+blas.preload_blas(assets.cache_root() / "blas")
 
 import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
 
-from fixtures import models, prompts, regimes, splits  # noqa: E402
+from fixtures import prompts  # noqa: E402
 from fixtures.arms import Hyper  # noqa: E402
-from fixtures.dataset import load_examples  # noqa: E402
+from fixtures.data import regimes, splits  # noqa: E402
+from fixtures.data.bfcl import load_examples  # noqa: E402
+from fixtures.modeling import loading  # noqa: E402
 
 MODEL = "smollm2_135m"
 LENGTHS = (160, 416)  # tokens per training row
@@ -28,13 +31,13 @@ ROWS, NEW_TOKENS = 20, 32
 
 
 def main(folder):
-    model = models.load(MODEL)
+    model = loading.load(MODEL)
     examples, partition = load_examples(assets.fetch(assets.BFCL)), splits.load_partition()
     ids = regimes.subset(regimes.REGIMES["all_patterns"](partition, examples), None, 0, examples)
     rows = prompts.render_prompts([examples[i] for i in ids], model.tokenizer, model.end_of_turn)
     stream = [token for row in rows for token in row.tokens + row.completion]
     hyper = Hyper()
-    source = models.MODELS[MODEL]
+    source = loading.MODELS[MODEL]
     work = {
         "training": {str(n): [stream[i * n : (i + 1) * n] for i in range(BATCH * STEPS)] for n in LENGTHS},
         "batch": BATCH,
@@ -46,7 +49,7 @@ def main(folder):
         "lr": 1e-4,
         "max_grad_norm": hyper.max_grad_norm,
         "model": MODEL,
-        "mlx": str(models.locate(MODEL)),
+        "mlx": str(loading.locate(MODEL)),
         "gguf": str(assets.fetch(source.asset) / source.member),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +60,7 @@ def main(folder):
 
 def write_model(model, folder):
     folder.mkdir(exist_ok=True)
-    config = json.loads((models.locate(MODEL) / "config.json").read_text())
+    config = json.loads((loading.locate(MODEL) / "config.json").read_text())
     weights = dict(tree_flatten(model.module.parameters()))
     for name, value in weights.items():
         for part, heads in (("q_proj", "num_attention_heads"), ("k_proj", "num_key_value_heads")):

@@ -6,8 +6,9 @@ import shutil
 import pytest
 from hypothesis import settings
 
-from fixtures import assets, match
-from fixtures.dataset import CATEGORIES, SINGLE_TURN, Answer, Example, load_examples
+from fixtures.data.bfcl import CATEGORIES, SINGLE_TURN, Answer, Example, load_examples
+from fixtures.scoring import scorer
+from fixtures.storage import assets
 
 
 class CharacterTokenizer:
@@ -34,7 +35,7 @@ def module():
     import mlx.core as mx
     from mlx_lm.models import llama
 
-    from fixtures import kernels
+    from fixtures.modeling.cpu import kernels
 
     mx.random.seed(0)
     made = llama.Model(llama.ModelArgs("llama", 32, 2, 48, 4, 1e-5, 64, num_key_value_heads=2))
@@ -143,4 +144,4 @@ def with_gold(single_turn):
 
 @pytest.fixture(scope="session")
 def scorers(single_turn):
-    return {i: match.prepare(example) for i, example in single_turn.items()}
+    return {i: scorer.prepare(example) for i, example in single_turn.items()}

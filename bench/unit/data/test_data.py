@@ -1,0 +1,147 @@
+"""The real BFCL items and the tracked splits: what is held out is really held out."""
+
+from collections import Counter
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures.data import regimes, splits
+from fixtures.data.bfcl import CATEGORIES, DatasetError, gold_calls
+from fixtures.prompts import render_calls, render_prompts, render_question
+from fixtures.scoring.parse import parse_calls
+from fixtures.scoring.scorer import match_answer
+
+
+@pytest.fixture(scope="session")
+def partition(bench):
+    return bench.partition
+
+
+def test_four_categories_with_a_thousand_items(examples):
+    assert Counter(e.category for e in examples.values()) == dict(zip(CATEGORIES, (400, 200, 200, 200), strict=True))
+
+
+def test_every_gold_answer_survives_render_parse_and_match(examples):
+    wrong = {
+        i: verdict
+        for i, e in examples.items()
+        if not (verdict := match_answer(parse_calls(render_calls(gold_calls(e))), e)).correct
+    }
+    assert wrong == {}
+
+
+def test_every_gold_answer_in_reverse_order_is_right(examples):
+    assert all(match_answer(gold_calls(e)[::-1], e).correct for e in examples.values())
+
+
+def test_dropping_a_gold_call_is_wrong(examples):
+    assert not any(match_answer(gold_calls(e)[1:], e).correct for e in examples.values())
+
+
+def test_the_tracked_splits_are_what_the_program_makes(examples, partition):
+    assert regimes.make_partition(examples, splits.SEED) == partition
+
+
+def test_parts_do_not_overlap(examples, partition):
+    parts = [set(ids) for ids in asdict(partition).values()]
+    assert sum(map(len, parts)) == len(set().union(*parts))
+    assert set().union(*parts) <= examples.keys()
+
+
+def test_unseen_tools_share_nothing_with_what_training_shows(examples, partition):
+    known = [examples[i] for part in (partition.train, partition.dev, partition.seen_tools) for i in part]
+    offered = {tool["name"] for e in known for tool in e.tools}
+    prints = {f for e in known for f in regimes.fingerprints(e)}
+    words = [regimes.word_set(e.question) for e in known]
+    for e in (examples[i] for i in partition.unseen_tools):
+        assert not e.gold_names & offered
+        assert not regimes.fingerprints(e) & prints
+        assert not any(regimes.near_duplicates(regimes.word_set(e.question), w) for w in words)
+    counts = {name: len(ids) for name, ids in asdict(partition).items()}
+    print(counts, "unseen gold tools:", len({n for i in partition.unseen_tools for n in examples[i].gold_names}))
+    assert counts["unseen_tools"] == 200
+
+
+@pytest.mark.parametrize("part", ["seen_tools", "dev"])
+def test_held_out_questions_are_not_in_training(examples, partition, part):
+    words = [regimes.word_set(examples[i].question) for i in partition.train]
+    for i in getattr(partition, part):
+        assert not any(regimes.near_duplicates(regimes.word_set(examples[i].question), w) for w in words)
+
+
+def test_seen_tools_are_all_gold_in_training(examples, partition):
+    trained = {name for i in partition.train for name in examples[i].gold_names}
+    assert all(examples[i].gold_names <= trained for i in partition.seen_tools)
+
+
+def test_unseen_patterns_are_never_trained_on(examples, partition):
+    split = regimes.SPLITS["unseen_patterns"]
+    trained = regimes.REGIMES[split.regime](partition, examples)
+    tested = split.select(partition, examples)
+    assert {examples[i].category for i in tested} == {"parallel_multiple"}
+    assert "parallel_multiple" not in {examples[i].category for i in trained}
+    assert not set(trained) & set(tested)
+
+
+@given(n=st.integers(1, 80), more=st.integers(0, 40), seed=st.integers(0, 3))
+def test_subsets_are_nested(examples, partition, n, more, seed):
+    small = regimes.subset(partition.unseen_tools, n, seed, examples)
+    large = regimes.subset(partition.unseen_tools, n + more, seed, examples)
+    assert small == large[:n]
+    assert len(small) == n
+
+
+def test_subsets_keep_the_categories_shares(examples, partition):
+    some = regimes.subset(partition.unseen_tools, 40, 0, examples)
+    assert Counter(examples[i].category for i in some) == dict.fromkeys(CATEGORIES, 10)
+
+
+def test_unreadable_splits_say_what_to_do(tmp_path):
+    path = tmp_path / "splits.json"
+    path.write_text('{"parts": {"train": []}}')
+    with pytest.raises(DatasetError, match=r"python -m fixtures\.splits"):
+        splits.load_partition(path)
+
+
+def test_rendered_question(example, tokenizer, snapshot):
+    assert render_question(example, tokenizer) == snapshot
+
+
+def test_rendered_completion_ends_with_the_end_of_turn(example, tokenizer):
+    (prompt,) = render_prompts([example], tokenizer, end_of_turn=1)
+    assert prompt.completion[-1] == 1
+    assert prompt.completion[:-1] == tuple(tokenizer.encode('[{"name":"area.of","arguments":{"width":2.5}}]'))
+    assert prompt.tokens == tuple(tokenizer.encode(render_question(example, tokenizer)))
+
+
+@pytest.mark.parametrize("regime", regimes.REGIMES)
+def test_no_regime_shows_what_is_held_out(bench, partition, regime):
+    examples = bench.examples
+    shown = [examples[i] for i in regimes.REGIMES[regime](partition, examples)]
+    assert {e.id for e in shown}.isdisjoint(partition.dev + partition.seen_tools + partition.unseen_tools)
+    unseen = [examples[i] for i in partition.unseen_tools]
+    names = {name for e in unseen for name in e.gold_names}
+    assert names.isdisjoint(tool["name"] for e in shown for tool in e.tools)
+    assert {t for e in unseen for t in regimes.fingerprints(e)}.isdisjoint(
+        t for e in shown for t in regimes.fingerprints(e)
+    )
+
+
+def test_regimes_of_equal_size_differ_in_their_patterns_alone(bench, partition):
+    """The single calls of the diverse regimes are among those of the homogeneous one; smaller ones are nested."""
+    examples = bench.examples
+    made = {name: set(regimes.REGIMES[name](partition, examples)) for name in regimes.REGIMES}
+    assert len(made["simple_320"]) == len(made["four_320"]) == 320
+    assert made["four_80"] < made["four_160"] < made["four_320"]
+    kinds = {name: Counter(examples[i].category.removeprefix("live_") for i in ids) for name, ids in made.items()}
+    assert kinds["simple_320"] == {"simple": 320}
+    assert kinds["four_320"] == dict.fromkeys(CATEGORIES, 80)
+    singles = {i for i in made["four_320"] if examples[i].category.endswith("simple")}
+    assert singles < made["simple_320"]
+
+
+def test_irrelevant_questions_have_no_gold_call(bench):
+    assert {bench.examples[i].category for i in bench.test_ids("irrelevance")} == {"irrelevance"}
+    assert len(bench.test_ids("irrelevance")) == regimes.IRRELEVANT

@@ -1,0 +1,64 @@
+"""An exported adapter is the same function for the model it was written for."""
+
+import json
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_flatten
+
+from fixtures.arms import Hyper
+from fixtures.modeling import export, lora
+
+HYPER = Hyper(rank=2, alpha=6)
+TOKENS = mx.array([[5, 9, 2, 40, 17]])
+
+
+def model(rope_traditional):
+    """A llama of two layers with grouped keys; all of the same seed are the same but for their rope."""
+    from mlx_lm.models import llama  # late: it imports transformers, which takes half of all collecting
+
+    mx.random.seed(0)
+    arguments = llama.ModelArgs("llama", 32, 2, 48, 4, 1e-5, 64, num_key_value_heads=2)
+    arguments.rope_traditional = rope_traditional
+    return llama.Model(arguments)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A model with rope over neighbours, and an adapter for it that does something."""
+    module = model(rope_traditional=True)
+    lora.attach(module, HYPER, seed=1)
+    weights = lora.weights(module)
+    module.update(lora.tree_unflatten([(n, mx.random.normal(w.shape) * 0.1) for n, w in weights.items()]))
+    lora.save(module, HYPER, tmp_path)
+    return module, tmp_path
+
+
+def test_peft_weights_fit_the_original_order_of_rows(saved, tmp_path):
+    """The adapted weights, written out by hand as PEFT applies them, in a model with rope over halves."""
+    module, folder = saved
+    export.to_peft(folder, tmp_path / "peft", module, "someone/original")
+    config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
+    arrays = lora.read(tmp_path / "peft" / "adapter_model.safetensors")
+    original = model(rope_traditional=False)
+    for layer in original.model.layers:
+        for projection, heads in ((layer.self_attn.q_proj, 4), (layer.self_attn.k_proj, 2)):
+            projection.weight = export.halves(projection.weight, heads)
+    for name, weight in tree_flatten(original.parameters()):
+        layer = name.removesuffix(".weight")
+        a, b = (arrays.get(f"base_model.model.{layer}.lora_{which}.weight") for which in "AB")
+        if a is not None:
+            assert a.shape == (config["r"], weight.shape[1])
+            weight = weight + config["lora_alpha"] / config["r"] * (b @ a)
+            original.update(lora.tree_unflatten([(name, weight)]))
+    assert mx.allclose(original(TOKENS), module(TOKENS), atol=1e-4)
+    assert set(config["target_modules"]) == {name.split(".")[-3] for name in arrays}
+
+
+def test_mlx_lm_reads_its_own_layout(saved, tmp_path):
+    from mlx_lm.tuner.utils import load_adapters
+
+    module, folder = saved
+    for _ in range(2):  # a second export takes the place of the first
+        export.to_mlx_lm(folder, tmp_path / "mlx_lm")
+    assert mx.allclose(load_adapters(model(rope_traditional=True), str(tmp_path / "mlx_lm"))(TOKENS), module(TOKENS))

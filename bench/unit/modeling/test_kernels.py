@@ -1,0 +1,152 @@
+"""The fast CPU kernels agree with MLX's own, forward and backward."""
+
+import io
+from types import SimpleNamespace
+
+import mlx.core as mx
+import mlx.nn as nn
+import pytest
+
+from fixtures.modeling.cpu import kernels
+from fixtures.modeling.kv_cache import Window
+
+
+def close(a, b, tolerance=1e-5):
+    return mx.abs(a - b).max().item() <= tolerance * (mx.abs(b).max().item() + 1)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    mx.random.seed(0)
+
+
+def test_exp_is_right_to_float32_rounding():
+    x = mx.random.uniform(-80, 80, (1000, 7))
+    assert mx.abs(kernels.fast_exp(x) / mx.exp(x) - 1).max().item() < 2e-5
+    small = mx.random.uniform(-5, 5, (1000,))
+    assert mx.abs(kernels.fast_exp(small) / mx.exp(small) - 1).max().item() < 4e-6
+
+
+def test_exp_of_a_masked_score_is_nothing():
+    assert kernels.fast_exp(mx.array([kernels.MASKED, -200.0])).max().item() < 1e-37
+
+
+def test_swiglu_and_its_gradients():
+    gate, x, weight = (mx.random.normal((3, 5, 16)) * 3 for _ in range(3))
+    fast = mx.value_and_grad(lambda g, x: (kernels.swiglu(g, x) * weight).sum(), argnums=(0, 1))(gate, x)
+    stock = mx.value_and_grad(lambda g, x: (nn.silu(g) * x * weight).sum(), argnums=(0, 1))(gate, x)
+    assert close(fast[0], stock[0])
+    assert all(map(close, fast[1], stock[1]))
+
+
+@pytest.mark.parametrize(
+    ("t", "mask"), [(1, None), *((t, mask) for t in (1, 5, 128, 300) for mask in ("causal", "padded"))]
+)
+def test_attention_and_its_gradients(t, mask):
+    q, k, v = mx.random.normal((2, 6, t, 8)), mx.random.normal((2, 3, t, 8)), mx.random.normal((2, 3, t, 8))
+    weight = mx.random.normal(q.shape)
+    if mask == "padded":
+        keys = mx.arange(t)
+        mask = (keys[None] <= keys[:, None])[None, None] & (keys >= mx.array([0, t // 3])[:, None, None, None])
+        weight = weight * (keys[None, :, None] >= mx.array([0, t // 3])[:, None, None])[:, None]
+
+    def value(attend):
+        return lambda q, k, v: (attend(q, k, v, scale=0.3, mask=mask) * weight).sum()
+
+    def stock(q, k, v, scale, mask):
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
+
+    def fast(q, k, v, scale, mask):
+        return kernels.scaled_dot_product_attention(q, k, v, None, scale, mask)
+
+    a = mx.value_and_grad(value(fast), argnums=(0, 1, 2))(q, k, v)
+    b = mx.value_and_grad(value(stock), argnums=(0, 1, 2))(q, k, v)
+    assert close(a[0], b[0], 1e-4)
+    assert all(close(x, y, 2e-5) for x, y in zip(a[1], b[1], strict=True))
+
+
+def test_attention_of_one_new_token_reads_the_whole_cache():
+    q, k, v = mx.random.normal((2, 6, 1, 8)), mx.random.normal((2, 3, 40, 8)), mx.random.normal((2, 3, 40, 8))
+    mask = mx.arange(40)[None, None, None] >= mx.array([0, 11])[:, None, None, None]
+    found = kernels.scaled_dot_product_attention(q, k, v, object(), 0.3, mask)
+    assert close(found, mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask=mask))
+
+
+@pytest.mark.parametrize("t", [1, 3])
+def test_attention_by_windows_leaves_out_only_what_is_hidden(t):
+    """Rows 0 to 2 see from slot 5, the others from slot 34 on."""
+    q, k, v = mx.random.normal((5, 6, t, 8)), mx.random.normal((5, 3, 64, 8)), mx.random.normal((5, 3, 64, 8))
+    mask = mx.arange(64)[None, None, None] >= mx.array([5, 6, 30, 34, 60])[:, None, None, None]
+    mask = mx.repeat(mask, t, axis=2)
+    cache = SimpleNamespace(windows=[Window(slice(0, 3), 0), Window(slice(3, 6), 32)])
+    found = kernels.scaled_dot_product_attention(q, k, v, cache, 0.3, mask)
+    assert close(found, mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask=mask))
+    k[3:, :, :32] = mx.nan  # never read
+    assert mx.array_equal(kernels.scaled_dot_product_attention(q, k, v, cache, 0.3, mask), found)
+
+
+@pytest.mark.parametrize("t", [3, 128, 300])
+def test_attention_of_several_new_tokens_reads_the_cache_before_them(t):
+    q, k, v = mx.random.normal((2, 6, t, 8)), mx.random.normal((2, 3, t + 40, 8)), mx.random.normal((2, 3, t + 40, 8))
+    found = kernels.scaled_dot_product_attention(q, k, v, object(), 0.3, "causal")
+    assert close(found, mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask="causal"))
+
+
+def compiled_primitives(function, *arguments):
+    """How many fused kernels the graph of a function's results has."""
+    text = io.StringIO()
+    mx.export_to_dot(text, *function(*arguments))
+    return text.getvalue().count("Compiled")
+
+
+def test_kernels_stay_fused_in_a_gradient():
+    """mx.compile alone is inlined there, unfused: a training step took a fifth longer."""
+    module, x = nn.Linear(8, 8, bias=False), mx.random.normal((3, 8))
+
+    def loss(x):
+        return kernels.swiglu(module(x), x).sum()
+
+    def of(value_and_grad):
+        value, gradient = value_and_grad(module, loss)(x)
+        return value, gradient["weight"]
+
+    assert compiled_primitives(of, nn.value_and_grad) == 0
+    assert compiled_primitives(of, kernels.value_and_grad) >= 2
+
+
+def test_cross_entropy_and_its_gradient():
+    logits, targets = mx.random.normal((7, 50)) * 5, mx.random.randint(0, 50, (7,))
+    weight = mx.random.normal((7,))  # each token's own
+    fast = mx.value_and_grad(lambda z: (weight * kernels.token_losses(z, targets)).sum())(logits)
+    stock = mx.value_and_grad(lambda z: (weight * nn.losses.cross_entropy(z, targets, reduction="none")).sum())(logits)
+    assert close(fast[0], stock[0])
+    assert close(fast[1], stock[1])
+
+
+def test_cross_entropy_of_a_near_impossible_target_stays_finite():
+    logits = mx.array([[0.0, 200.0]])
+    value, gradient = mx.value_and_grad(lambda z: kernels.token_losses(z, mx.array([0])).sum())(logits)
+    assert value.item() == pytest.approx(200)
+    assert gradient.tolist() == [[pytest.approx(-1), pytest.approx(1)]]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_lora_as_one_matmul_and_its_gradients(bias):
+    from mlx_lm.tuner.lora import LoRALinear
+
+    layer = LoRALinear.from_base(nn.Linear(12, 20, bias=bias), r=4, scale=2.0)
+    layer.lora_b = mx.random.normal(layer.lora_b.shape)
+    x, weight = mx.random.normal((2, 5, 12)), mx.random.normal((2, 5, 20))
+
+    def plain(a, b, x):
+        return ((layer.linear(x) + layer.scale * (x @ a) @ b) * weight).sum()
+
+    def merged(a, b, x):
+        layer.lora_a, layer.lora_b = a, b
+        return (kernels.lora_linear(layer, x) * weight).sum()
+
+    arguments = (layer.lora_a, layer.lora_b, x)
+    expected = mx.value_and_grad(plain, argnums=(0, 1, 2))(*arguments)
+    found = mx.value_and_grad(merged, argnums=(0, 1, 2))(*arguments)
+    assert close(found[0], expected[0], 1e-4)
+    assert all(map(close, found[1], expected[1]))

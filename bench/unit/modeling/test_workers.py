@@ -1,0 +1,123 @@
+"""Worker processes share the work without changing it, and their failures are told."""
+
+import dataclasses
+import os
+import signal
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from fixtures import arms
+from fixtures.modeling import loading, lora
+from fixtures.modeling.batching import batch_order, singly
+from fixtures.modeling.cpu import blas
+from fixtures.modeling.worker_pool import Team, WorkerError
+from fixtures.prompts import Prompt
+from fixtures.runs import inference
+from fixtures.training import trainer
+from fixtures.training.methods import sft
+
+HYPER = arms.Hyper(rank=2, alpha=4, lr=1e-2, final_lr=1e-3, warmup_steps=1, epochs=2, batch_size=3)
+
+
+@pytest.fixture(scope="module")
+def model(lively_qwen):
+    return loading.load(str(lively_qwen))
+
+
+@pytest.fixture(scope="module")
+def pair(model, lively_qwen):
+    """This process and one worker."""
+    team = Team(model, str(lively_qwen), 2, offline=True)
+    yield team
+    team.close()
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    return [
+        Prompt(str(n), tuple(rng.integers(2, 250, n).tolist()), (*rng.integers(2, 250, 9).tolist(), 257))
+        for n in range(10, 90, 11)
+    ]
+
+
+def add(model, share, tell):
+    tell(f"adding {share}")
+    if share == [13]:
+        raise ValueError("unlucky")
+    if share == ["die"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return sum(share)
+
+
+def test_results_keep_their_order_and_messages_come_home(pair):
+    told = []
+    assert pair.run(add, [[1, 2], [4]], told.append) == [3, 4]
+    assert sorted(told) == ["adding [1, 2]", "adding [4]"]
+
+
+def test_a_failure_is_raised_here_and_the_team_goes_on(pair):
+    with pytest.raises(WorkerError, match=r"(?s)worker 1 failed.*ValueError: unlucky"):
+        pair.run(add, [[1], [13]])
+    assert pair.run(add, [[1], [2]]) == [1, 2]
+
+
+def test_a_killed_worker_is_an_error_and_not_a_hang(pair):
+    with pytest.raises(WorkerError, match=r"worker 1 died with exit code -9.*--workers 1"):
+        pair.run(add, [[1], ["die"]])
+    assert pair.run(add, [[1], [2]]) == [1, 2]
+
+
+def test_a_failure_here_ends_the_workers(pair):
+    with pytest.raises(ValueError, match="unlucky"):
+        pair.run(add, [[13], [1]])
+    assert pair.run(add, [[1], [2]]) == [1, 2]
+
+
+def test_two_processes_train_what_one_trains(model, pair, rows, lively_qwen, tmp_path):
+    groups, objective = singly(rows), sft.METHOD.objective
+    alone = trainer.train(Team(model, str(lively_qwen), 1), objective, groups, HYPER, 0, tmp_path / "a")
+    alone = {name: np.array(value) for name, value in alone.items()}
+    together = trainer.train(pair, objective, groups, HYPER, 0, tmp_path / "b")
+    again = {name: np.array(value) for name, value in together.items()}
+    for name, value in alone.items():
+        assert mx.allclose(mx.array(value), together[name], rtol=1e-3, atol=1e-5)
+    lora.save(model.module, HYPER, tmp_path)
+    asked = inference.Questions(tmp_path, arms.Decoding(2), rows[:1])
+    pair.run(inference.answer, [asked, asked])  # leaves fused layers behind
+    for name, value in trainer.train(pair, objective, groups, HYPER, 0, tmp_path / "c").items():
+        assert np.array_equal(again[name], value)
+
+
+def test_a_worker_whose_first_share_comes_late_gets_the_adapter(model, pair, rows, lively_qwen, tmp_path):
+    """rft at the smoke scale: of a batch of two and one of one, the latter came first."""
+    groups, seed, hyper = singly(rows[:3]), 0, dataclasses.replace(HYPER, batch_size=2)
+    assert [len(batch) for batch in batch_order([group.length for group in groups], hyper, seed)][:2] == [1, 2]
+    asked = inference.Questions(None, arms.Decoding(2), rows[:1])
+    pair.run(inference.answer, [asked, asked])  # the worker has no adapter on
+    alone = trainer.train(Team(model, str(lively_qwen), 1), sft.METHOD.objective, groups, hyper, seed, tmp_path / "a")
+    alone = {name: np.array(value) for name, value in alone.items()}
+    for name, value in trainer.train(pair, sft.METHOD.objective, groups, hyper, seed, tmp_path / "b").items():
+        assert np.allclose(alone[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_a_team_of_three_shares_the_threads_of_blas(model, lively_qwen):
+    team, threads = Team(model, str(lively_qwen), 3, offline=True), blas.cores()
+    assert team.run(add, [[1], [2], [3]]) == [1, 2, 3]
+    assert blas.cores() == threads
+    team.close()
+    with pytest.raises(ValueError, match="4 shares for a team of 3"):
+        team.run(add, [[1]] * 4)
+
+
+def test_two_processes_answer_what_one_answers(model, pair, rows):
+    def questions(*parts):
+        return [inference.Questions(None, arms.Decoding(12, batch_size=2), list(part)) for part in parts]
+
+    found = {1: [], 2: []}
+    for size, shares in ((1, questions(rows)), (2, questions(rows[::2], rows[1::2]))):
+        pair.run(inference.answer, shares, lambda step, size=size: found[size].extend(step.finished))
+    assert len({completion.text for completion in found[1]}) == len(rows)
+    assert sorted(found[1], key=str) == sorted(found[2], key=str)

@@ -1,0 +1,52 @@
+"""Ranges are read strictly, and a number outside one explains itself."""
+
+from dataclasses import replace
+
+import pytest
+
+from fixtures.plugin.expected import ExpectedError, Range, entry, load_expected
+from fixtures.stats.accuracy import Accuracy
+
+RANGE = Range(0.46, 0.56, 312, (0, 1, 2), "seeds 0-2")
+
+
+def test_the_projects_own_ranges_can_be_read():
+    assert isinstance(load_expected(), dict)
+
+
+def test_only_an_accuracy_over_the_same_items_can_be_inside():
+    assert Accuracy(160, 312) in RANGE
+    assert Accuracy(129, 312) not in RANGE
+    assert Accuracy(16, 31) not in RANGE
+    assert 0.5 not in RANGE
+
+
+def test_of_a_part_of_the_items_the_interval_has_to_meet_the_range():
+    part = replace(RANGE, part=True)
+    assert Accuracy(6, 20) in part  # [14.5 %, 51.9 %]
+    assert Accuracy(2, 20) not in part  # [2.8 %, 30.1 %]
+    assert Accuracy(160, 313) not in part
+    assert "its interval misses [0.46, 0.56]" in part.explain(Accuracy(2, 20), "test_x[sft]")[0]
+
+
+def test_the_explanation_has_the_number_its_n_and_what_to_do():
+    text = "\n".join(RANGE.explain(Accuracy(129, 312), "test_x[sft]"))
+    assert "41.3% (129/312)" in text
+    assert "[0.46, 0.56]" in text
+    assert "edit test_x[sft] in bench/expected.toml" in text
+
+
+def test_all_bad_entries_are_reported_at_once(tmp_path):
+    path = tmp_path / "expected.toml"
+    path.write_text('["m"."a"]\nlow = 0.1\n["m"."b"]\nlow = 0.9\nhigh = 0.1\nn = 5\nseeds = [0]\nwhy = ""\n')
+    with pytest.raises(ExpectedError, match=r"m a: needs low, high.*m b: needs 0 <= low <= high"):
+        load_expected(path)
+
+
+@pytest.mark.parametrize("test", ["test_x[sft-seen_tools]", "test_x[s2-sft-seen_tools]", "test_x[sft-s10-seen_tools]"])
+def test_a_range_is_the_same_for_every_seed(test):
+    assert entry(test) == "test_x[sft-seen_tools]"
+
+
+def test_an_entry_without_axes_has_no_brackets():
+    assert entry("test_x") == entry("test_x[s1]") == "test_x"

@@ -1,0 +1,230 @@
+"""The pytest glue, seen from outside: which tests run when, and what a user reads."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import pytest
+
+from fixtures.data import regimes
+from fixtures.data.bfcl import DatasetError
+from fixtures.plugin import terminal
+from fixtures.plugin.expected import Range
+from fixtures.report import summary
+from fixtures.runs import evidence, ledger
+from fixtures.runs.session import Bench, Options
+from fixtures.scoring.verdict import RULERS
+from fixtures.stats.accuracy import Accuracy
+from fixtures.stats.claims import load_claims
+
+
+def python(*arguments, cwd=ledger.ROOT):
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of -n
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
+def collected(*options):
+    run = python("-m", "pytest", "bench", "--ignore=bench/unit", "--collect-only", "-q", *options)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def test_replay_runs_the_experiments_but_nothing_that_needs_the_model():
+    listed = collected("--replay")
+    assert "test_generalization[sft-unseen_tools]" in listed
+    assert "test_model_" not in listed
+    assert "gold_answer_likelier" not in listed
+
+
+def test_without_replay_there_is_nothing_to_replay():
+    listed = collected()
+    assert "test_generalization[sft-unseen_tools]" in listed
+    assert "test_replay[" not in listed
+
+
+def test_the_documented_selections_select():
+    assert collected("-k", "generalization and sft and unseen_tools").count("::") == 1
+    assert collected("-k", "generalization").count("::") == 6
+
+
+def test_several_seeds_are_an_axis_but_the_base_model_has_none():
+    listed = collected("-k", "generalization", "--seed", "0,1,2")
+    assert listed.count("sft") == 9
+    assert listed.count("base") == 3
+
+
+WISHES = """
+import sys, pytest
+class Told:
+    def pytest_collection_finish(self, session):
+        from fixtures.plugin.fixtures import BENCH, wishes
+        for arm, split, scaffold in wishes(session.items, session.config.stash[BENCH]):
+            print("wish", arm.id, split, scaffold)
+sys.exit(pytest.main(["bench", "--ignore=bench/unit", "--collect-only", "-q", *sys.argv[1:]], plugins=[Told()]))
+"""
+
+
+def wanted(*options):
+    run = python("-c", WISHES, *options)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return {line.removeprefix("wish ") for line in run.stdout.splitlines() if line.startswith("wish ")}
+
+
+def test_what_a_run_will_ask_is_known_before_it():
+    """By parameters, by a module's own fixtures, and by claims; grades have no scaffold."""
+    assert wanted("-k", "test_diversity and four_80", "--seed", "0,2") == {
+        f"sft-four_80-s{seed} seen_tools plain" for seed in (0, 2)
+    }
+    assert wanted("-k", "test_generalization and unseen_patterns", "--resume") == {
+        "base unseen_patterns plain", "sft-no_parallel_multiple-s0 unseen_patterns plain",
+    }  # fmt: skip
+    assert wanted("-k", "test_graded and base and seen_tools and not unseen") == {"base seen_tools None"}
+    of_claims = wanted("-k", "test_claims and sft_helps")
+    assert {"base seen_tools plain", "sft-simple_320-s0 seen_tools plain"} < of_claims
+    assert "sft-no_parallel_multiple-s0 unseen_patterns None" in of_claims
+    assert wanted("-k", "test_search or test_export", "--search", "sft") == set()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--replay", "--record"], "--replay and --record exclude each other"),
+        (["--record", "--items", "9"], "--record and --items exclude each other: results/ has all items"),
+        (["--search", "sft", "-n", "2"], "--search and -n exclude each other"),
+        (["--replay", "--model", "path/to/typo"], "--replay found nothing in"),
+        (["--markdown", ""], "needs the name of a file, found ''"),
+        (["--json", "bench"], "needs the name of a file, found 'bench'"),
+    ],
+)
+def test_bad_options_are_told_before_anything_runs(given, told):
+    run = python("-m", "pytest", "bench", "--collect-only", *given)
+    assert run.returncode == 4
+    assert told in run.stderr
+
+
+def test_accuracies_are_in_the_junit_report(tmp_path):
+    """With pytest's default family, xunit2, each of them was an error."""
+    path = tmp_path / "junit.xml"
+    run = python("-m", "pytest", "bench/test_methods.py", "--replay", "-q", "-k", "base and simple", "--junitxml", path)
+    assert run.returncode == 0, run.stdout
+    found = {p.get("name"): p.get("value") for p in ElementTree.parse(path).iter("property")}
+    assert float(found["low"]) <= float(found["accuracy"]) <= float(found["high"])
+    assert found["n"] == "50"
+
+
+def test_a_part_of_the_items_can_be_replayed():
+    """Ranges and claims are of all items: the first are met by intervals, the second are not decided."""
+    chosen = "(test_methods and sft) or (test_claims and sft_helps)"
+    run = python("-m", "pytest", "bench", "--ignore=bench/unit", "--replay", "--items", "2", "-q", "-rs", "-k", chosen)
+    assert run.returncode == 0, run.stdout
+    assert "2 passed" in run.stdout
+    assert "no multiple item is among the first 2 of seen_tools" in run.stdout
+    assert "decided on all items; with --items 2 sft_helps: sft - base" in run.stdout
+
+
+def test_claims_that_more_seeds_decided_are_not_decided_by_one():
+    """Found: `pytest bench -k claims` failed, as its one seed found otherwise than all that are recorded."""
+    live, replay = Options(), Options(replay=True)
+    assert "decided with seeds [0, 1]; with [0]" in evidence.other_than_decided(live, [0], [0, 1])
+    assert not evidence.other_than_decided(live, [0, 1], [0, 1])
+    assert not evidence.other_than_decided(replay, [0, 1, 2], [0, 1])
+
+
+def test_a_split_of_nothing_says_what_is_loaded(bench, monkeypatch):
+    """Found: a split over a category that no session loads was trained for, and then skipped."""
+    of_java = regimes.Split("all_patterns", lambda partition, examples: [i for i in examples if "java" in i])
+    monkeypatch.setitem(regimes.SPLITS, "java", of_java)
+    with pytest.raises(DatasetError, match=r"the split java selects nothing; .*items of irrelevance, live_simple"):
+        bench.test_ids("java")
+
+
+def test_claims_that_are_not_decided_yet_count_in_a_live_runs_correction(bench, monkeypatch):
+    claim = load_claims()["sft_helps"]
+    others = [replace(claim, id=f"other_{k}", found={}) for k in range(9)]
+    live = SimpleNamespace(replay=False, run=next(iter(claim.found)))
+    measured = evidence.measure(Bench(Options(replay=True)), claim)
+    monkeypatch.setattr(evidence, "measure", lambda *_: measured)
+    (found,) = evidence.findings(live, [claim, *others]).values()
+    assert found.adjusted == pytest.approx(10 * found.p)
+
+
+@pytest.mark.parametrize("slow", ["mlx.core", "scipy.stats", "scipy.optimize", "mlx_lm", "transformers"])
+def test_starting_imports_nothing_slow(slow):
+    """Replay needs no MLX, and each of these takes a fifth of a second or more."""
+    assert python("-c", f"import sys, fixtures.terminal; sys.exit({slow!r} in sys.modules)").returncode == 0
+
+
+def test_a_moved_number_explains_itself(monkeypatch):
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "bench/test_x.py::test_x[sft] (call)")
+    lines = terminal.pytest_assertrepr_compare("in", Accuracy(129, 312), Range(0.46, 0.56, 312, (0,), "seed 0"))
+    assert lines is not None
+    assert "41.3% (129/312)" in lines[0]
+    assert "edit test_x[sft] in bench/expected.toml" in lines[-1]
+    assert terminal.pytest_assertrepr_compare("==", 1, 2) is None
+
+
+def measured(arm, reasons):
+    named = {item: dict(zip(RULERS, given, strict=True)) for item, given in reasons.items()}
+    return {"arm": arm, "where": "seen_tools", "reasons": named, "tokens": 7 * len(named), "reach": None}
+
+
+@pytest.mark.parametrize("total", [10, 60])
+def test_the_summary_has_n_intervals_and_the_paired_difference(total):
+    items = [f"i{k}" for k in range(total)]
+    base = measured("base", dict.fromkeys(items, ["parse_error"] * 3))
+    trained = measured("sft-all-s0", dict.fromkeys(items, ["ok"] * 3))
+    text = summary.render([trained, base], 120)
+    assert "depends on the verdict" not in text
+    assert f"{total}/{total}" in text
+    share = "100.0%" if total >= 50 else "–"
+    assert re.search(rf"{total}/{total} +{share} ", text)
+    assert f"{total} parse_error" in text
+    assert "seen_tools: sft-all-s0 - base = +100.0 pts" in text
+    assert f"{total} fixed, 0 broken of {total}" in text
+    assert text.index("base ") < text.index("sft-all-s0 ")
+
+
+@pytest.mark.parametrize("left_out", ["", "base", "sft-all-s0"])
+def test_the_summary_compares_an_arm_with_what_it_was_built_on(left_out):
+    arms = [arm for arm in ("base", "sft-all-s0", "dpo-all-s0", "dpo-all-s0+repair", "sft-all-s1") if arm != left_out]
+    text = summary.render([measured(arm, {"i0": ["ok"] * 3}) for arm in arms], 120)
+    pairs = re.findall(r"seen_tools: (\S+) - (\S+) = ", text)
+    whole = {"dpo-all-s0+repair": "dpo-all-s0", "dpo-all-s0": "sft-all-s0", "sft-all-s0": "base", "sft-all-s1": "base"}
+    expected = {arm: below for arm, below in whole.items() if left_out not in (arm, below)}
+    if left_out == "sft-all-s0":
+        expected["dpo-all-s0"] = "base"
+    assert dict(pairs) == expected
+
+
+def test_the_summary_flags_a_ranking_that_depends_on_the_verdict():
+    """One arm has two items right by `bfcl` only, the other one item by every ruler."""
+    lossy = ["argument_value", "ok", "argument_value"]
+    first = measured("a", {"i0": lossy, "i1": lossy, "i2": ["call_count"] * 3})
+    second = measured("b", {"i0": ["ok"] * 3, "i1": ["call_count"] * 3, "i2": ["call_count"] * 3})
+    assert summary.render([first, second], 120).splitlines()[-1] == (
+        "seen_tools: the ranking of b and a depends on the verdict: strict +33.3, bfcl -33.3, equivalent +33.3 pts"
+    )
+
+
+def test_updating_one_runs_snapshots_keeps_the_others(tmp_path):
+    """On a copy: on the checkout itself, it accepted whatever the scoring had become."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ledger.ROOT, capture_output=True, text=True, check=True)
+    for name in tracked.stdout.split("\0")[:-1]:
+        if (ledger.ROOT / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ledger.ROOT / name, tmp_path / name)
+    kept, updated = (
+        tmp_path / "snapshots" / f"smollm2_135m-{scale}" / "test_replay.ambr" for scale in ("default", "smoke")
+    )
+    before, whole = kept.read_text(), updated.read_text()
+    updated.write_text(whole.replace("argument_value", "ok", 1))
+    arguments = "bench/test_replay.py", "--replay", "--scale", "smoke", "--snapshot-update", "-q"
+    run = python("-m", "pytest", *arguments, cwd=tmp_path)
+    assert run.returncode == 0, run.stdout
+    assert kept.read_text() == before
+    assert updated.read_text() == whole

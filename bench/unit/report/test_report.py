@@ -1,0 +1,312 @@
+"""The report's page in a real browser, and its tables and plots."""
+
+import json
+import re
+import shutil
+import time
+from dataclasses import replace
+
+import pytest
+
+from fixtures.arms import Arm, Completion, Draw
+from fixtures.data import regimes
+from fixtures.generation.forced_choice import Grade, as_row
+from fixtures.report import __main__ as report
+from fixtures.report import cells, summary, tables
+from fixtures.runs import flips
+from fixtures.runs.evidence import measure
+from fixtures.runs.ledger import NotRecordedError, RecordingError, record_arm, record_grades
+from fixtures.runs.session import Bench, Options
+from fixtures.scoring.verdict import OK, RULERS, Verdict, unanimous
+from fixtures.stats.claims import load_claims
+
+EVIL = '[{"name": "a"}]</script><script>window.hacked = true</script><img src=x onerror="window.hacked = true">'
+ITEMS = 5_000  # twice as many answers
+SLOW_S = 5.0  # a filter that takes this long hangs: on two busy cores it takes a tenth of a second
+REASONS = ("ok", "call_count", "argument_value")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("needs Debian's chromium and chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--no-first-run",
+        "--force-prefers-reduced-motion",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    session = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield session
+    session.quit()
+
+
+@pytest.fixture(scope="module")
+def shown(browser, tmp_path_factory):
+    """The page of two arms with 10,000 answers, one of them hostile."""
+    items = [
+        {"id": f"item_{k}", "category": ("simple", "parallel")[k % 2], "question": f"question {k}", "tools": "[]",
+         "gold": '[{"name": "gold"}]'}
+        for k in range(ITEMS)
+    ]  # fmt: skip
+    answers = [
+        {"arm": arm, "split": "seen_tools", "item": k, "text": EVIL if k == 7 else f"answer {k} é",
+         "verdicts": [REASONS[(k + arm) % 3]] * 3, "detail": "<b>why</b>"}
+        for arm in (0, 1) for k in range(ITEMS)
+    ]  # fmt: skip
+    data = {"arms": ["base", "sft"], "rulers": RULERS, "items": items, "answers": answers}
+    path = tmp_path_factory.mktemp("report") / "index.html"
+    path.write_text(
+        report.page("run", [], [], {"Results": tables.Table(["on", "arm"], [["seen_tools", "<i>base</i>"]])}, data)
+    )
+    browser.get(path.as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+
+
+def choose(browser, **chosen):
+    """Set filters as a user does; returns what the count says, and seconds."""
+    script = """for (const [id, value] of Object.entries(arguments[0])) {
+      const control = document.getElementById(id);
+      control.value = value;
+      control.dispatchEvent(new Event("input", {bubbles: true}));
+    }
+    return document.getElementById("count").textContent;"""
+    started = time.monotonic()
+    everything = dict.fromkeys(("arm", "against", "split", "category", "reason", "text"), "")
+    return browser.execute_script(script, everything | chosen), time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count"),
+    [
+        ({}, "10000 of 10000 answers, 3333 of them right"),
+        ({"arm": "0"}, "5000 of 10000 answers, 1667 of them right"),
+        ({"arm": "1", "category": "parallel"}, "2500 of 10000 answers, 833 of them right"),
+        ({"reason": "call_count"}, "3334 of 10000 answers, 0 of them right"),
+        ({"arm": "0", "against": "1"}, "3333 of 10000 answers, 1667 of them right"),
+        ({"text": "QUESTION 4999"}, "2 of 10000 answers, 0 of them right"),
+    ],
+    ids=["all", "arm", "category", "reason", "flipped", "text"],
+)
+def test_filters_choose_answers(shown, chosen, count):
+    found, seconds = choose(shown, **chosen)
+    assert found == count
+    assert seconds < SLOW_S
+
+
+def test_what_a_model_wrote_is_text(shown):
+    choose(shown, text="onerror", arm="0")
+    shown.find_element("css selector", "#list button").click()
+    assert EVIL in shown.find_element("id", "detail").text
+    assert "<b>why</b>" in shown.find_element("id", "detail").text
+    assert shown.execute_script("return [window.hacked, document.querySelectorAll('#detail img').length]") == [None, 0]
+
+
+def test_a_page_of_answers_at_a_time(shown):
+    choose(shown, arm="0")
+    assert len(shown.find_elements("css selector", "#list li")) == 50
+    first = shown.find_element("css selector", "#list button").text
+    shown.find_element("id", "next").click()
+    assert shown.find_element("id", "page").text == "page 2 of 100"
+    assert shown.find_element("css selector", "#list button").text != first
+
+
+def test_keys_alone_reach_an_answer(shown):
+    choose(shown, text="question 12")
+    assert (
+        shown.execute_script("""document.querySelector("#list button").focus();
+      return document.activeElement.tagName""")
+        == "BUTTON"
+    )
+    shown.switch_to.active_element.send_keys("\ue007")
+    assert "question 12" in shown.find_element("id", "detail").text
+
+
+def test_a_phone_needs_no_sideways_scrolling(shown):
+    before = shown.get_window_size()
+    shown.set_window_size(500, 900)  # chromium's narrowest window
+    assert shown.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    shown.set_window_size(before["width"], before["height"])
+
+
+def test_embedded_data_cannot_end_its_element():
+    data = {"text": EVIL + "<!-- & \u2028 \ud800"}
+    text = report.embedded(data)
+    assert not re.search(r"[<>&]|[^\x00-\x7f]", text)
+    assert json.loads(text) == data
+
+
+def test_markdown_and_latex_keep_special_characters():
+    table = tables.Table(["a_b"], [["50 % | x & $y \\ ~^"]])
+    assert tables.markdown(table).splitlines() == ["| a_b |", "| --- |", "| 50 % \\| x & $y \\ ~^ |"]
+    assert r"50 \% | x \& \$y \textbackslash{} \textasciitilde{}\textasciicircum{} \\" in tables.latex(table)
+
+
+def record_answers(bench, name, split, verdict):
+    """An arm's made-up answers to all of a split's items."""
+    answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in bench.test_ids(split)}
+    record_arm(bench.recorded.folder, name, answers, dict.fromkeys(answers, unanimous(verdict)), {})
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """A session over two arms' made-up answers to the smoke scale's items."""
+    monkeypatch.setattr("fixtures.runs.ledger.RESULTS", tmp_path / "results")
+    made = Bench(Options(scale="smoke", replay=True))
+    for name, verdict in {"base": Verdict("parse_error"), "sft-all_patterns-s0": OK}.items():
+        record_answers(made, name, "seen_tools", verdict)
+    return made
+
+
+def test_a_report_tells_how_likely_the_gold_answers_are(recorded, tmp_path):
+    grades = [Grade(i, -5.0, 10, "tool", 2, k % 2 == 0) for k, i in enumerate(recorded.test_ids("seen_tools"))]
+    record_grades(tmp_path / "results" / recorded.run, Arm("base"), grades, {})
+    report.write(recorded, tmp_path / "report")
+    n = len(grades)
+    row = f"| seen_tools | base | {n} | -0.500 | [-0.500, -0.500] | {n // 2} of {n} |"
+    assert row in (tmp_path / "report" / "tables.md").read_text()
+    assert "Likelihood of the gold answer" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_without_a_choice_of_tools_nothing_is_forced():
+    """--items 1 of seen tools is a question with one tool."""
+    grades = {"i": Grade("i", -5.0, 10, "tool", 1, True)}
+    ((*_, share, interval),) = tables.likelihoods([("seen_tools", Arm("base"), grades, {"i": 0})]).rows
+    assert (share, interval) == ("0 of 0", "")
+    measured = {
+        "where": "seen_tools",
+        "arm": "base",
+        "grades": list(map(as_row, grades.values())),
+        "clusters": {"i": 0},
+    }
+    assert "0/0" in summary.render_grades([measured], 120)
+
+
+def test_a_report_has_every_recorded_arm(recorded, tmp_path):
+    files = {path.name for path in report.write(recorded, tmp_path / "report")}
+    assert {"index.html", "tables.md", "tables.tex", "ladder.svg", "ladder.png", "errors.svg"} <= files
+    table = (tmp_path / "report" / "tables.md").read_text()
+    n = len(recorded.test_ids("seen_tools"))
+    assert re.search(rf"\| seen_tools \| base \| 0 \| {n} \| 0\.0%", table)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "http" not in re.sub(
+        r'xmlns(:\w+)?="[^"]*"|http-equiv', "", page.split('<script type="application/json"')[0]
+    )
+    report.write(recorded, tmp_path / "again")
+    assert page == (tmp_path / "again" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "drawn"),
+    [
+        ("base", "unseen_tools", {"generalization"}),
+        ("base+constrained", "seen_tools", {"categories", "errors", "compute"}),
+    ],
+)
+def test_a_report_of_one_arm_on_one_split(name, split, drawn, tmp_path, monkeypatch):
+    """What a researcher has after the first recording."""
+    monkeypatch.setattr("fixtures.runs.ledger.RESULTS", tmp_path / "results")
+    made = Bench(Options(scale="smoke", replay=True))
+    record_answers(made, name, split, OK)
+    files = report.write(made, tmp_path / "report")
+    assert {path.stem for path in files if path.suffix == ".svg"} == drawn
+    assert f"| {split} | {name} |" in (tmp_path / "report" / "tables.md").read_text()
+
+
+def test_likelihoods_alone_are_reported_and_decide(tmp_path, monkeypatch):
+    """Found: "nothing is recorded", and a claim on likelihoods had the seeds of which there were answers."""
+    monkeypatch.setattr("fixtures.runs.ledger.RESULTS", tmp_path / "results")
+    made = Bench(Options(scale="smoke", replay=True))
+    claim = load_claims()["sft_makes_unseen_patterns_likelier"]
+    for arm in (Arm("base"), Arm("sft", "no_parallel_multiple", 1), Arm("sft", "no_parallel_multiple", 2)):
+        grades = [Grade(i, -5.0 + arm.seed, 10, "tool", 2, True) for i in made.test_ids(claim.split)]
+        record_grades(tmp_path / "results" / made.run, arm, grades, {})
+    assert measure(made, claim).seeds == [1, 2]
+    report.write(made, tmp_path / "report")
+    assert "sft-no_parallel_multiple-s2" in (tmp_path / "report" / "tables.md").read_text()
+
+
+def test_a_new_split_hides_no_arm_of_its_regime_on_others(tmp_path, monkeypatch):
+    """Found: four_320 was shown on seen_tools no more, once a split named it."""
+    monkeypatch.setattr("fixtures.runs.ledger.RESULTS", tmp_path / "results")
+    monkeypatch.setitem(regimes.SPLITS, "new", replace(regimes.SPLITS["irrelevance"], regime="four_320"))
+    made = Bench(Options(scale="smoke", replay=True))
+    for split in ("seen_tools", "new"):
+        record_answers(made, "sft-four_320-s0", split, OK)
+    assert {(cell.split, cell.arm) for cell in cells.gather(made)} >= {
+        ("seen_tools", "sft@four_320"),
+        ("new", "sft"),
+    }
+
+
+def test_a_diff_of_chosen_answers_is_refused(recorded, tmp_path, monkeypatch):
+    """Found: of best_of_8 it compared the first sample, with the sign of another result."""
+    folder = tmp_path / "results" / recorded.run
+    answers = {f"i#{k}" if k else "i": Completion("i", "hash", "[]", 3, "stop", k) for k in range(2)}
+    record_arm(folder, "sft-all_patterns-s0+best_of_8", answers, dict.fromkeys(answers, unanimous(OK)), {})
+    monkeypatch.setattr("fixtures.runs.flips.RESULTS", tmp_path / "results")
+    with pytest.raises(RecordingError, match="several answers to an item"):
+        flips.between("sft-all_patterns-s0", "sft-all_patterns-s0+best_of_8", recorded.run)
+
+
+def test_a_run_without_recordings_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr("fixtures.runs.ledger.RESULTS", tmp_path)
+    with pytest.raises(RecordingError, match=r"nothing is recorded in results/.*--record"):
+        report.write(Bench(Options(replay=True)), tmp_path / "report")
+
+
+def test_answers_to_other_splits_are_no_part_of_one_that_shares_items(recorded, tmp_path):
+    """unseen_patterns shares seen_tools' items: it is not recorded, and no error, until one of seen_tools' is lost."""
+    draw, base = Draw(), Arm("base")
+    grades = [Grade(i, -5.0, 10, "tool", 2, True) for i in recorded.test_ids("seen_tools")]
+    record_grades(tmp_path / "results" / recorded.run, base, grades, {})
+    with pytest.raises(NotRecordedError, match="only other splits are recorded"):
+        recorded.drawn(base, "unseen_patterns", draw)
+    with pytest.raises(NotRecordedError, match="only other splits are recorded"):
+        recorded.graded(base, "unseen_patterns")
+    few = Bench(Options(scale="smoke", replay=True, items=6))
+    with pytest.raises(NotRecordedError, match="only other splits are recorded"):
+        few.drawn(base, "unseen_patterns", draw)
+    path = recorded.recorded.folder / "base.jsonl"
+    shared = set(recorded.test_ids("seen_tools")).intersection(recorded.test_ids("unseen_patterns"))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if json.loads(line)["id"] != min(shared)))
+    for split in ("seen_tools", "unseen_patterns"):
+        with pytest.raises(RecordingError, match="lacks") as caught:
+            Bench(Options(scale="smoke", replay=True)).drawn(base, split, draw)
+        assert not isinstance(caught.value, NotRecordedError)
+
+
+def level(*seeds):
+    """Of a cell whose seeds have these items right, of 94."""
+    judgements = {
+        seed: {str(k): unanimous(OK if k in right else Verdict("call_count")) for k in range(94)}
+        for seed, right in enumerate(seeds)
+    }
+    clusters = {str(k): k for k in range(94)}
+    return cells.Cell("sft", "all_patterns", "plain", "unseen_patterns", judgements, 0.0, None, clusters).level()
+
+
+def test_seeds_that_are_never_right_tell_no_more_of_the_items_than_one():
+    """Found: one seed's 0 of 94 reached up to 3.9 %, and three seeds' to 2.1 %."""
+    one, three = level([]), level([], [], [])
+    assert one.high == pytest.approx(0.0393, abs=1e-4)
+    assert (three.low, three.high) == (one.low, one.high)
+    assert three.right == (0, 0, 0)
+
+
+def test_seeds_that_differ_widen_an_accuracys_interval():
+    one, alike, apart = level(range(30)), level(range(30), range(30)), level(range(5), range(55))
+    assert (one.value, alike.value, apart.value) == (30 / 94, 30 / 94, 30 / 94)
+    assert alike.low <= one.low < one.high <= alike.high
+    assert apart.low < one.low < one.high < apart.high

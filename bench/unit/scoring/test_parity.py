@@ -1,0 +1,138 @@
+"""The `bfcl` ruler says what upstream's checker says: on real gold answers, on mutants of them, on made-up items."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.support import official
+from bench.support.mutations import MUTATIONS, mutants
+from bench.support.strategies import VALUES, examples, near_calls
+from fixtures.data.bfcl import Answer, Call, Example, gold_calls
+from fixtures.scoring import scorer
+from fixtures.scoring.verdict import REASONS
+from fixtures.storage import assets
+
+CRASHES: Counter[str] = Counter()  # upstream's, since last cleared
+UPSTREAM_CRASHES = {"KeyError", "TypeError", "AttributeError", "IndexError", "OverflowError", "ValueError"}
+
+
+@pytest.fixture(scope="session")
+def upstream(bench):
+    return official.load(assets.fetch(assets.BFCL, offline=bench.offline))
+
+
+def disagreement(upstream, calls, example, scorer=None):
+    """What the two say where they differ; where upstream crashes, any verdict of ours will do."""
+    theirs = upstream(calls, example)
+    ours = (scorer or scorer.prepare(example)).judge(calls).bfcl
+    assert ours.reason in REASONS
+    if isinstance(theirs, str):
+        CRASHES[theirs] += 1
+        assert theirs in UPSTREAM_CRASHES
+        return None
+    return None if theirs == ours.correct else (theirs, ours, calls, example.answers)
+
+
+def test_parity_on_gold_answers_and_all_their_mutants(upstream, with_gold, scorers, deep, record_property):
+    """Every item, every mutation class; at least 50,000 comparisons in the deep profile."""
+    different, compared = [], 0
+    CRASHES.clear()
+    for seed in range(3 if deep else 1):
+        made = [mutants(list(with_gold.values()), name, seed) for name in MUTATIONS]
+        for answers in [{i: gold_calls(example) for i, example in with_gold.items()}, *made]:
+            compared += len(answers)
+            found = (disagreement(upstream, calls, with_gold[i], scorers[i]) for i, calls in answers.items())
+            different += [odd for odd in found if odd]
+    record_property("comparisons", compared)
+    crashed = CRASHES.total()
+    print(f"{compared} comparisons with upstream's checker, {len(different)} differences, {crashed} crashes of it")
+    assert compared >= (100_000 if deep else 35_000)
+    assert different == []
+    assert crashed == 0
+
+
+@given(st.data(), st.sampled_from(["simple", "multiple", "parallel", "parallel_multiple"]), st.booleans())
+def test_parity_on_made_up_schemas_and_calls(upstream, data, category, odd):
+    example = data.draw(examples(odd=odd, category=category))
+    for _ in range(5):
+        assert disagreement(upstream, data.draw(near_calls(example)), example) is None
+
+
+KINDS = {
+    "simple_java": [
+        "integer", "long", "float", "double", "boolean", "char", "String", "any", "Array", "ArrayList", "HashMap",
+    ],
+    "simple_javascript": ["String", "integer", "Bigint", "float", "Boolean", "dict", "array", "any"],
+}  # fmt: skip
+LITERALS = st.sampled_from([
+    "1", "-1", "1L", "1.5f", "1.5", "1e3", "true", "'a'", '"a"', "a", "5n", "", "{}", "[]", "[1, 2]", "['a', 'b']",
+    "[[1, 2], [3]]", "new Array(1, 2)", "{'a': 1, 'b': [1, 2]}", "{a: {b: 1}}", "new int[]{1, 2}", "x new int[] {1}",
+    "new ArrayList<>(Arrays.asList(1, 2))", 'new ArrayList<String>() {{ add("a"); add("b"); }}', "new ArrayList<>()",
+    'new HashMap<String, Object>() {{ put("a", 1); put("b", true); }}', "new HashMap<>()", "1\n",
+]) | st.text("[]{}()<>'\":,; 1aLn.-\n", max_size=12) | st.text("[], 1\n", max_size=20).map("[[{}".format)  # fmt: skip
+
+
+@given(st.data(), st.sampled_from(sorted(KINDS)))
+def test_parity_on_java_and_javascript_literals(upstream, data, category):
+    kind, nested = data.draw(st.sampled_from(KINDS[category])), data.draw(st.sampled_from(KINDS[category]))
+    tool = {"name": "f", "parameters": {"properties": {"x": {"type": kind, "items": {"type": nested}}}, "required": []}}
+    accepted = data.draw(st.lists(VALUES | LITERALS, min_size=1, max_size=3))
+    example = Example("made_0", category, (), (tool,), (Answer("f", {"x": accepted}),))
+    for value in data.draw(st.lists(LITERALS | VALUES, min_size=1, max_size=5)):
+        assert disagreement(upstream, [Call("f", {"x": value})], example) is None
+
+
+def one(schema, accepted, **parameters):
+    tool = {"name": "f", "parameters": {"properties": {"x": schema}, "required": [], **parameters}}
+    if "required" in parameters and parameters["required"] is None:
+        del tool["parameters"]["required"]
+    return Example("made_0", "simple", (), (tool,), (Answer("f", {"x": accepted}),))
+
+
+@pytest.mark.parametrize(
+    ("example", "value", "crash", "ours"),
+    [
+        (one({"type": "integer"}, [1], required=None), 1, "KeyError", "ok"),
+        (one({"type": "number"}, [1]), 1, "KeyError", "argument_type"),
+        (one({"type": "array"}, [[1]]), [1], "KeyError", "ok"),
+        (one({"type": "float"}, [1.0]), 10**400, "OverflowError", "argument_type"),
+        (one({"type": "dict"}, [{"a": 1}]), {"a": 1}, "TypeError", "argument_value"),
+    ],
+    ids=["no_required", "unknown_type", "no_item_type", "huge_integer", "gold_without_lists"],
+)
+def test_where_upstream_crashes_there_is_a_verdict(upstream, example, value, crash, ours):
+    calls = [Call("f", {"x": value})]
+    assert upstream(calls, example) == crash
+    assert scorer.prepare(example).judge(calls).bfcl.reason == ours
+
+
+def test_a_large_integer_is_a_float_upstream(upstream):
+    example = one({"type": "float"}, [1e308])
+    assert upstream([Call("f", {"x": 10**308})], example) is True
+    assert scorer.prepare(example).judge([Call("f", {"x": 10**308})]).bfcl.correct
+
+
+def test_upstreams_quirks_are_kept_by_bfcl_and_by_no_other_ruler(upstream):
+    """Each is a wrong answer that upstream lets through."""
+    quirks = [
+        (one({"type": "string"}, ["3.5"]), "35"),
+        (one({"type": "string"}, ["-5"]), "5"),
+        (one({"type": "string"}, ["x**2"]), "x2"),
+        (one({"type": "string"}, ["4/4"]), "44"),
+        (one({"type": "dict"}, [{"a": [1]}]), {"a": True}),
+        (one({"type": "string"}, ["a", ""]), ""),
+    ]
+    assert [upstream([Call("f", {"x": value})], example) for example, value in quirks] == [True] * len(quirks)
+    judged = [scorer.prepare(example).judge([Call("f", {"x": value})]) for example, value in quirks]
+    counts = Counter(ruler for judgement in judged for ruler, reason in judgement.reasons.items() if reason == "ok")
+    assert counts == {"bfcl": len(quirks)}
+
+
+def test_a_gold_call_of_a_tool_that_is_not_offered_is_wrong_upstream(upstream):
+    """Even without arguments, where there is nothing else to get wrong."""
+    tool = {"name": "g", "parameters": {"properties": {}, "required": []}}
+    example = Example("made_0", "simple", (), (tool,), (Answer("f", {}),))
+    assert upstream([Call("f", {})], example) is False
+    assert scorer.prepare(example).judge([Call("f", {})]).bfcl.reason == "function_name"

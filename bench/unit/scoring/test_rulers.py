@@ -1,0 +1,163 @@
+"""The rulers are graded: which wrong answers each one lets through, and which right ones it turns away."""
+
+from collections import Counter
+from itertools import permutations
+
+import pytest
+
+from bench.support.errata import load_errata
+from bench.support.mutations import HARMFUL, HARMLESS, MUTATIONS, mutants
+from bench.support.strategies import plain
+from fixtures.data.bfcl import Call, DatasetError, Example, gold_calls
+from fixtures.scoring.java_js import LANGUAGES
+from fixtures.scoring.parse import parse_calls
+from fixtures.scoring.scorer import prepare
+from fixtures.scoring.values import misfit
+from fixtures.scoring.verdict import RULERS
+
+# By design: `strict` has no opinion on what an omitted argument means, and takes text as it is encoded.
+FORGIVEN_BY_EQUIVALENT_ONLY = ("explicit_default", "decomposed_unicode")
+# Leaving out an argument whose schema default is the gold value changes nothing for an executor.
+MAY_BE_EQUIVALENT = ("drop_argument",)
+
+
+@pytest.fixture(scope="session")
+def unanswerable():
+    return {item for item, erratum in load_errata().items() if erratum.kind == "unanswerable"}
+
+
+@pytest.fixture(scope="session")
+def rejected(with_gold, scorers):
+    """By class: how many mutants there are, and the items that each ruler rejects."""
+    made = {name: mutants(list(with_gold.values()), name) for name in MUTATIONS}
+    judged = {name: {i: scorers[i].judge(calls).reasons for i, calls in found.items()} for name, found in made.items()}
+    return {
+        name: (len(found), {ruler: {i for i, reasons in found.items() if reasons[ruler] != "ok"} for ruler in RULERS})
+        for name, found in judged.items()
+    }
+
+
+def test_kill_table(rejected, snapshot):
+    """A change to a ruler shows here as a changed count, to be reviewed like code."""
+    head = f"{'class':20}{'mutants':>9}" + "".join(f"{ruler:>12}" for ruler in RULERS)
+    rows = [
+        f"{name:20}{count:9}" + "".join(f"{len(items[ruler]):12}" for ruler in RULERS)
+        for name, (count, items) in rejected.items()
+    ]
+    table = "\n".join([head, *rows[: len(HARMFUL)], "harmless:", *rows[len(HARMFUL) :]])
+    print(table)
+    assert table == snapshot
+
+
+@pytest.mark.parametrize("name", HARMFUL)
+def test_every_harmful_mutant_is_rejected(name, rejected):
+    count, items = rejected[name]
+    assert len(items["strict"]) == count
+    if name not in MAY_BE_EQUIVALENT:
+        assert len(items["equivalent"]) == count
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_every_harmless_mutant_of_an_answerable_item_is_accepted(name, rejected, unanswerable):
+    _, items = rejected[name]
+    assert items["equivalent"] <= unanswerable
+    if name not in FORGIVEN_BY_EQUIVALENT_ONLY:
+        assert items["strict"] <= unanswerable
+
+
+def test_lossy_edits_that_upstream_lets_through_are_all_rejected(rejected):
+    lossy = [items for name, (_, items) in rejected.items() if name.startswith("lossy_") or name == "swap_quotes"]
+    assert all(items["bfcl"] <= items["strict"] for items in lossy)
+    assert sum(len(items["strict"] - items["bfcl"]) for items in lossy) > 2000
+
+
+def test_only_the_errata_are_unanswerable(with_gold, scorers, unanswerable):
+    """Every gold answer passes `strict` and `equivalent` in any order, or its item is a listed erratum."""
+    failed = set()
+    for i, example in with_gold.items():
+        calls = gold_calls(example)
+        for answer in (calls, calls[::-1], calls[1:] + calls[:1]):
+            judgement = scorers[i].judge(answer)
+            if not (judgement.strict.correct and judgement.equivalent.correct):
+                failed.add(i)
+    assert failed == unanswerable
+
+
+def test_the_greedy_checker_depends_on_the_order_of_calls_and_ours_does_not(with_gold, scorers):
+    """parallel_178: upstream fails half of the orders of a right answer."""
+    judged = [scorers["parallel_178"].judge(calls) for calls in permutations(gold_calls(with_gold["parallel_178"]))]
+    counts = Counter(ruler for judgement in judged for ruler, reason in judgement.reasons.items() if reason == "ok")
+    assert counts == {"strict": 24, "equivalent": 24, "bfcl": 12}
+
+
+def test_errata_name_real_items(single_turn):
+    errata = load_errata()
+    assert errata.keys() <= single_turn.keys()
+    assert all(erratum.why and erratum.source for erratum in errata.values())
+
+
+@pytest.mark.parametrize("text", ["[x]\nkind = 'odd'\nwhy = ''\nsource = ''", "[x]\nkind = 'wrong_gold'", "["])
+def test_a_bad_errata_file_is_an_error_that_names_it(tmp_path, text):
+    path = tmp_path / "errata.toml"
+    path.write_text(text)
+    with pytest.raises(DatasetError, match=r"errata\.toml"):
+        load_errata(path)
+
+
+def test_an_abstention_is_told_from_a_broken_call(single_turn, scorers):
+    """Upstream credits whatever does not parse as an abstention (gorilla issue 1362)."""
+    item = next(i for i, example in single_turn.items() if example.category == "irrelevance")
+    tool = single_turn[item].tools[0]["name"]
+    texts = {
+        "words": "None of these tools can answer that.",
+        "empty_list": "[]",
+        "nothing": "  ",
+        "broken": f'[{{"name":"{tool}","arguments":{{',
+        "broken_in_words": f'Sure! {{"name":"{tool}","arguments":{{"a"}}}}',
+        "call": f'[{{"name":"{tool}","arguments":{{}}}}]',
+    }
+    judged = {name: scorers[item].judge(parse_calls(text)) for name, text in texts.items()}
+    assert {name: judgement.strict.reason for name, judgement in judged.items()} == {
+        "words": "ok", "empty_list": "ok", "nothing": "parse_error", "broken": "parse_error",
+        "broken_in_words": "parse_error", "call": "hallucinated_call",
+    }  # fmt: skip
+    assert [name for name, judgement in judged.items() if judgement.bfcl.reason != "ok"] == ["call"]
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (Call("f", {"x": 1}), "ok"),
+        (Call("f", {"x": 1, "y": "a"}), "ok"),
+        (Call("g", {"x": 1}), "function_name"),
+        (Call("f", {}), "missing_argument"),
+        (Call("f", {"x": 1, "z": 1}), "unexpected_argument"),
+        (Call("f", {"x": "1"}), "argument_type"),
+    ],
+)
+def test_relevance_asks_for_a_fitting_call_of_an_offered_tool(call, reason):
+    """There is no gold; upstream is content with any call at all."""
+    properties = {"x": {"type": "integer"}, "y": {"type": "string"}}
+    tool = {"name": "f", "parameters": {"properties": properties, "required": ["x"]}}
+    scorer = prepare(Example("live_relevance_0", "live_relevance", (), (tool,), ()))
+    assert scorer.judge([call]).reasons == {"strict": reason, "bfcl": "ok", "equivalent": reason}
+    assert scorer.judge([]).strict.reason == "abstained"
+
+
+def test_gold_that_contradicts_its_own_schema_is_an_erratum(with_gold):
+    """An argument of which no accepted value has the schema's type: an answer that fits the schema is wrong.
+
+    Gold null stands for an optional argument that is not set, and contradicts nothing.
+    """
+    found = set()
+    for i, example in with_gold.items():
+        if example.category in LANGUAGES:  # there variables stand for values of any type
+            continue
+        schemas = {tool["name"]: tool["parameters"]["properties"] for tool in example.tools}
+        for answer in example.answers:
+            for name, accepted in answer.arguments.items():
+                values = [value for value in accepted if value != ""]
+                schema = schemas.get(answer.name, {}).get(name, {})
+                if None not in values and values and all(misfit(plain(value), schema) == "" for value in values):
+                    found.add(i)
+    assert found == {i for i, erratum in load_errata().items() if erratum.kind == "contradicts_schema"}

@@ -1,0 +1,124 @@
+"""Outcomes of claims: hand-made results, and the file that is edited by hand."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fixtures.data.regimes import REGIMES, SPLITS
+from fixtures.generation.scaffolds import SCAFFOLDS
+from fixtures.stats.claims import ArmName, Claim, ClaimError, Measured, decide, load_claims
+from fixtures.stats.contrast import Contrast
+from fixtures.training.methods import METHODS
+
+CLAIM = Claim("dpo_helps", "", "", "dpo", "sft", "seen_tools", "accuracy", "more", "study", "2026-11-25")
+
+
+def measured(fixed, broken, items, right=100):
+    values = np.zeros((1, items))
+    values[0, :fixed], values[0, fixed : fixed + broken] = 1, -1
+    return Measured(Contrast(values, range(items)), [0], (right + fixed - broken, right))
+
+
+@pytest.mark.parametrize(
+    ("says", "fixed", "broken", "items", "outcome"),
+    [
+        ("more", 46, 0, 193, "SUPPORTED"),
+        ("more", 0, 46, 193, "REFUTED"),
+        ("less", 0, 46, 193, "SUPPORTED"),
+        ("less", 46, 0, 193, "REFUTED"),
+        ("more", 13, 11, 300, "UNRESOLVED"),
+        ("more", 60, 62, 20_000, "EQUIVALENT"),
+        ("same", 60, 62, 20_000, "SUPPORTED"),
+        ("same", 46, 0, 193, "REFUTED"),
+        ("same", 13, 11, 300, "UNRESOLVED"),
+        ("same", 9, 0, 300, "UNRESOLVED"),  # there is a difference, perhaps within the margin
+    ],
+)
+def test_the_outcome_of_one_claim(says, fixed, broken, items, outcome):
+    claim = replace(CLAIM, says=says)
+    assert decide([claim], {claim.id: measured(fixed, broken, items)})[claim.id].outcome == outcome
+
+
+def test_an_unresolved_comparison_reads_like_the_studys():
+    text = str(decide([CLAIM], {CLAIM.id: measured(13, 11, 300)})[CLAIM.id])
+    assert "dpo - sft on seen_tools = +0.7 pts [-2.6, +3.9], b=13 c=11, n=300, 1 seed" in text
+    assert "McNemar 0.84" in text
+    assert "MDE 4.7" in text
+    assert "UNRESOLVED (needs about 14," in text
+
+
+def test_claims_that_were_not_measured_still_count_in_their_family():
+    others = [replace(CLAIM, id=f"other_{k}") for k in range(7)]
+    alone = decide([CLAIM], {CLAIM.id: measured(16, 5, 300)})[CLAIM.id]
+    together = decide([CLAIM, *others], {CLAIM.id: measured(16, 5, 300)})[CLAIM.id]
+    assert alone.outcome == "SUPPORTED"
+    assert together.adjusted == pytest.approx(8 * alone.adjusted)
+    assert together.outcome == "UNRESOLVED"
+
+
+@pytest.mark.parametrize("says", ["more", "same"])
+def test_two_arms_at_the_floor_decide_nothing(says):
+    """Nor do many seeds: found, 2, 2 and 1 right answers counted as 5."""
+    claim = replace(CLAIM, says=says)
+    one = measured(4, 0, 20_000, right=0)
+    three = Measured(Contrast(np.repeat(one.contrast.differences, 3, axis=0), range(20_000)), [0, 1, 2], (12, 0))
+    for each in (one, three):
+        found = decide([claim], {claim.id: each})[claim.id]
+        assert found.outcome == "UNRESOLVED"
+        assert "graded metric" in str(found)
+
+
+def test_no_claim_of_sameness_escapes_the_correction():
+    """Found: one whose p Holm made too large was called EQUIVALENT all the same, by the uncorrected one."""
+    same, others = replace(CLAIM, says="same"), [replace(CLAIM, id=f"other_{k}") for k in range(40)]
+    assert decide([same], {same.id: measured(10, 11, 600)})[same.id].outcome == "SUPPORTED"
+    assert decide([same, *others], {same.id: measured(10, 11, 600)})[same.id].outcome == "UNRESOLVED"
+
+
+def test_what_no_number_of_items_would_resolve_asks_for_seeds():
+    """Found: seeds that differ by more than they agree were said to need 85,357 items."""
+    rng = np.random.default_rng(0)
+    values = (rng.random((3, 200)) < np.array([[0.05], [0.15], [0.1]])).astype(float) - (rng.random((3, 200)) < 0.05)
+    found = str(decide([CLAIM], {CLAIM.id: Measured(Contrast(values, range(200)), [0, 1, 2], (100, 100))})[CLAIM.id])
+    assert re.search(r"UNRESOLVED \(needs about \d+ seeds\)", found)
+
+
+def test_every_registered_claim_names_arms_that_exist():
+    for claim in load_claims().values():
+        assert claim.split in SPLITS
+        for arm in claim.arms:
+            assert arm.method in METHODS
+            assert arm.regime in ("", *REGIMES)
+            assert arm.scaffold in SCAFFOLDS
+
+
+@pytest.mark.parametrize(
+    ("text", "arm"),
+    [
+        ("sft", ArmName("sft")),
+        ("sft@four_320", ArmName("sft", "four_320")),
+        ("base+few_shot", ArmName("base", "", "few_shot")),
+        ("sft@four_320+repair", ArmName("sft", "four_320", "repair")),
+    ],
+)
+def test_arms_are_named_by_method_regime_and_scaffold(text, arm):
+    assert ArmName.parse(text) == arm
+
+
+def test_all_bad_claims_are_reported_at_once(tmp_path):
+    path = tmp_path / "claims.toml"
+    good = 'text=""\nsource=""\nwith="a"\nwithout="b"\nsplit="seen_tools"\nfamily="f"\nregistered=2026-11-25\n'
+    texts = [
+        f'[a]\n{good}metric="speed"\nsays="more"', f'[b]\n{good}metric="accuracy"', '[c.found.run]\noutcome="YES"',
+        f'[d]\n{good}metric="nats"\nsays="more"',
+        f'[e]\n{good}metric="accuracy"\nsays="more"'.replace("seen_tools", "seen_tool"),
+        f'[f]\n{good}metric="accuracy"\nsays="more"'.replace('"a"', '"a@four+repair"'),
+        f'[g]\n{good}metric="accuracy"\nsays="more"'.replace('"b"', '"b+mend"'),
+    ]  # fmt: skip
+    path.write_text("\n".join(texts))
+    found = r"a: metric is 'speed', expected one of accuracy, nats; b: .*says.*; c: .*; d: .*needs a margin in nats.*"
+    found += "e: split is 'seen_tool', expected one of seen_tools, .*f: regime is 'four', .*g: scaffold is 'mend', .*"
+    with pytest.raises(ClaimError, match=found):
+        load_claims(path)

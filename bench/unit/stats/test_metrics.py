@@ -1,0 +1,56 @@
+"""Numbers checked against hand-computed and published values."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures.scoring.verdict import Verdict
+from fixtures.stats.accuracy import Accuracy, Paired, accuracy_of, compare
+
+counts = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+@given(counts)
+def test_interval_holds_the_accuracy_and_stays_in_0_1(count):
+    low, high = Accuracy(*count).interval()
+    assert 0 <= low <= Accuracy(*count).value <= high <= 1
+
+
+def test_wilson_interval_by_hand():
+    # 10/20: centre (0.5 + 1.96²/40)/(1 + 1.96²/20) = 0.5, half-width 0.2007.
+    assert Accuracy(10, 20).interval() == pytest.approx((0.2993, 0.7007), abs=1e-4)
+    assert Accuracy(0, 10).interval() == pytest.approx((0.0, 0.2775), abs=1e-4)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(1, 0), (-1, 5), (6, 5), (0, 0)])
+def test_impossible_counts_are_refused(correct, total):
+    with pytest.raises(ValueError, match="accuracy needs"):
+        Accuracy(correct, total)
+
+
+def test_mcnemar_by_hand():
+    # 6 one-sided flips: 2 * 0.5^6 = 0.03125, the smallest count that is significant at 5 %.
+    assert Paired(6, 0, 300).p == pytest.approx(0.03125)
+    assert Paired(5, 0, 300).p == pytest.approx(0.0625)
+    assert Paired(0, 0, 300).p == 1.0
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(100, 400))
+def test_swapping_the_arms_mirrors_the_comparison(b, c, n):
+    there, back = Paired(b, c, n), Paired(c, b, n)
+    assert there.p == pytest.approx(back.p)
+    assert there.interval() == pytest.approx(tuple(-x for x in reversed(back.interval())))
+    assert there.interval()[0] <= there.difference <= there.interval()[1]
+
+
+def test_comparison_counts_flips_item_by_item():
+    ok, wrong = Verdict("ok"), Verdict("call_count")
+    first = {"a": ok, "b": wrong, "c": wrong, "d": ok}
+    second = {"a": wrong, "b": ok, "c": ok, "d": ok}
+    assert compare(first, second) == Paired(fixed=2, broken=1, total=4)
+    assert accuracy_of(second) == Accuracy(3, 4)
+
+
+def test_comparison_refuses_different_items():
+    with pytest.raises(ValueError, match="same items"):
+        compare({"a": Verdict("ok")}, {"b": Verdict("ok")})

@@ -1,0 +1,79 @@
+"""Fetching: checked, atomic, and clear about what went wrong. `pip` is replaced by a local wheel."""
+
+import os
+import zipfile
+from dataclasses import replace
+
+import pytest
+
+from fixtures.storage import assets
+
+
+@pytest.fixture
+def asset(tmp_path):
+    wheel = tmp_path / "index" / "demo-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("demo/data.txt", "hello")
+        archive.writestr("demo-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
+        archive.writestr("demo-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("demo-1.0.dist-info/RECORD", "")
+    return assets.Asset("demo", "1.0", assets.sha256_of(wheel), wheel.stat().st_size, "MIT", "demo/")
+
+
+@pytest.fixture
+def local_index(tmp_path, monkeypatch):
+    """pip looks only at a folder, as a user's own mirror would have it."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+
+
+def test_an_asset_is_fetched_checked_and_unpacked_once(asset, tmp_path, local_index):
+    folder = assets.fetch(asset, root=tmp_path / "cache")
+    assert (folder / "demo" / "data.txt").read_text() == "hello"
+    assert not (folder / "demo-1.0.dist-info").exists()
+    assert assets.fetch(asset, root=tmp_path / "cache", offline=True) == folder
+
+
+def test_a_wrong_hash_is_refused(asset, tmp_path, local_index):
+    with pytest.raises(assets.AssetError, match=r"sha256 is .* expected 000000000000.*Delete the file"):
+        assets.fetch(replace(asset, sha256="0" * 64), root=tmp_path / "cache")
+    assert not (tmp_path / "cache" / "assets" / "demo-1.0").exists()
+
+
+def test_offline_without_the_asset_says_what_to_do(asset, tmp_path):
+    with pytest.raises(assets.AssetError, match=r"--offline forbids fetching.*by hand"):
+        assets.fetch(asset, root=tmp_path / "cache", offline=True)
+
+
+def test_an_unreachable_index_says_what_to_do(asset, tmp_path, local_index):
+    with pytest.raises(assets.AssetError, match=r"absent 1\.0: pip could not fetch it.*by hand"):
+        assets.fetch(replace(asset, name="absent"), root=tmp_path / "cache")
+
+
+def test_an_interrupted_unpacking_starts_over(asset, tmp_path, local_index, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "extractall", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            assets.fetch(asset, root=tmp_path / "cache")
+    assert sorted(p.name for p in (tmp_path / "cache" / "assets").iterdir() if p.is_dir()) == []
+    assert assets.fetch(asset, root=tmp_path / "cache", offline=True).is_dir()
+
+
+def test_a_full_disk_says_how_much_is_needed(asset, tmp_path, local_index, monkeypatch):
+    def full(*_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
+    with pytest.raises(assets.AssetError, match=r"No space left.*GB free.*CALLBENCH_CACHE"):
+        assets.fetch(asset, root=tmp_path / "cache")
+
+
+def test_the_cache_can_be_moved(monkeypatch, tmp_path):
+    monkeypatch.setenv("CALLBENCH_CACHE", str(tmp_path))
+    assert assets.cache_root() == tmp_path
+    monkeypatch.delenv("CALLBENCH_CACHE")
+    assert assets.cache_root().name == "callbench"

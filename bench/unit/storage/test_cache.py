@@ -1,0 +1,113 @@
+"""The content-addressed store: every ingredient counts, nothing half-written is ever seen."""
+
+import json
+import warnings
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures.arms import Decoding, Hyper
+from fixtures.generation import grammar
+from fixtures.modeling.batching import Group, singly
+from fixtures.prompts import Prompt
+from fixtures.runs import inference
+from fixtures.storage import cache
+from fixtures.training import trainer
+
+SPEC = {"model": "m", "rows": ["a", "b"], "hyper": {"lr": 0.001, "epochs": 2}, "seed": 0}
+
+
+def write(folder):
+    (folder / "weights").write_bytes(b"123")
+
+
+def paths(spec, prefix=()):
+    for name, value in spec.items():
+        yield from paths(value, (*prefix, name)) if isinstance(value, dict) else [(*prefix, name)]
+
+
+@pytest.mark.parametrize("path", list(paths(SPEC)), ids=".".join)
+def test_changing_any_ingredient_misses(path):
+    changed = json.loads(json.dumps(SPEC))
+    inner = changed
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = [inner[path[-1]], "changed"]
+    assert cache.key(changed) != cache.key(SPEC)
+
+
+@given(st.randoms())
+def test_the_order_of_keys_does_not_matter(random):
+    names = random.sample(sorted(SPEC), len(SPEC))
+    assert cache.key({name: SPEC[name] for name in names}) == cache.key(SPEC)
+
+
+def test_an_entry_is_built_once(tmp_path):
+    built = []
+    for _ in range(2):
+        folder = cache.get_or_put(tmp_path, SPEC, lambda f: (built.append(1), write(f)))
+        assert (folder / "weights").read_bytes() == b"123"
+    assert built == [1]
+
+
+def test_a_failed_build_leaves_nothing(tmp_path):
+    def fail(folder):
+        write(folder)
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        cache.get_or_put(tmp_path, SPEC, fail)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("damage", ["change", "remove", "manifest"])
+def test_a_damaged_entry_is_set_aside_and_built_again(tmp_path, damage):
+    folder = cache.get_or_put(tmp_path, SPEC, write)
+    if damage == "change":
+        (folder / "weights").write_bytes(b"124")
+    elif damage == "remove":
+        (folder / "weights").unlink()
+    else:
+        (folder / cache.MANIFEST).write_text("{")
+    with warnings.catch_warnings(record=True) as told:  # pytest.warns would hide a filter that makes it an error
+        again = cache.get_or_put(tmp_path, SPEC, write)
+    assert ["building it again" in str(warning.message) for warning in told] == [True]
+    assert (again / "weights").read_bytes() == b"123"
+    assert (tmp_path / f"{cache.key(SPEC)}.damaged-0").is_dir()
+
+
+def test_every_ingredient_is_in_an_adapters_key(monkeypatch):
+    rows = [Prompt("a", (1,), (2, 3)), Prompt("b", (4,), (5,))]
+    usual = {
+        "model": "m", "method": "sft", "groups": singly(rows), "hyper": Hyper(), "seed": 0, "start": ("a", "b"),
+    }  # fmt: skip
+    others = {
+        "model": ["n"], "method": ["dpo"], "seed": [1], "recipe": [1], "start": [("a", "c"), ("c", "b")],
+        "groups": [singly(rows[:1]), singly(rows[::-1]), [Group((rows[0],), np.ones((2, 1))), Group((rows[1],))]],
+        "hyper": [replace(Hyper(), **{f.name: getattr(Hyper(), f.name) + 1}) for f in fields(Hyper)],
+    }  # fmt: skip
+    keys = [cache.key(trainer.spec(**usual))]
+    keys += [cache.key(trainer.spec(**usual | {name: value})) for name in others for value in others[name]]
+    real = trainer.metadata.version
+    for package in ("mlx", "mlx-lm"):
+        monkeypatch.setattr(trainer.metadata, "version", lambda of, new=package: "another" if of == new else real(of))
+        keys.append(cache.key(trainer.spec(**usual)))
+    monkeypatch.setattr(trainer, "RECIPE", -1)
+    keys.append(cache.key(trainer.spec(**usual)))
+    monkeypatch.setattr(trainer.mx, "default_device", lambda: "another")
+    keys.append(cache.key(trainer.spec(**usual)))
+    assert len(set(keys)) == len(keys)
+
+
+def test_constrained_answers_are_kept_by_what_constrained_them(monkeypatch):
+    """Found: another llguidance would have been given the answers of the one before."""
+    base = inference.Adapter(None, {"model": "m"})
+    keys = {cache.key(inference._completion_spec(base, Decoding(constrained=each))) for each in (True, False)}
+    monkeypatch.setattr(grammar, "RECIPE", -1)
+    keys.add(cache.key(inference._completion_spec(base, Decoding(constrained=True))))
+    monkeypatch.setattr(grammar.metadata, "version", lambda package: f"another {package}")
+    keys.add(cache.key(inference._completion_spec(base, Decoding(constrained=True))))
+    assert len(keys) == 4
