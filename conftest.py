@@ -1,10 +1,10 @@
-"""pytest finds callbench here; options and fixtures live in fixtures/plugin/."""
+"""Loads callbench's pytest plugin (fixtures/plugin/), and sets the profiles of Hypothesis."""
 
 import os
 
 from hypothesis import HealthCheck, Verbosity, settings
 
-pytest_plugins = ["fixtures.plugin.fixtures", "fixtures.plugin.terminal"]
+pytest_plugins = ["fixtures.plugin.hooks", "fixtures.plugin.fixtures", "fixtures.plugin.terminal"]
 
 # Every field is explicit: a profile would otherwise inherit Hypothesis' own CI defaults.
 SLOW_START = [HealthCheck.too_slow]

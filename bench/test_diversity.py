@@ -2,22 +2,11 @@
 
 import pytest
 
+pytestmark = pytest.mark.axes(method="sft", split="seen_tools")
 REGIMES = ["simple_320", "four_320", "four_160", "four_80", "all_patterns", "with_live"]
-
-
-@pytest.fixture
-def method():
-    """What the data is trained with."""
-    return "sft"
-
-
-@pytest.fixture
-def split():
-    """New questions; of smaller regimes, also for tools that these do not show."""
-    return "seen_tools"
 
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_diversity(regime, accuracy, expected):
-    """320 single calls against 320 of four kinds; then 80, 160, 320 of four, all 525, and with real users' 781."""
+    """320 single calls against 320 of four kinds; then 80, 160, 320 of four, all 525, and 781 with real users'."""
     assert accuracy in expected

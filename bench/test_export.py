@@ -12,20 +12,20 @@ TOKENS = 12  # mlx-lm's own 4-bit layers are slow on a CPU
 @pytest.mark.live
 @pytest.mark.parametrize("method", ["sft", "dpo", "rft", "grpo"])
 def test_export(method, bench, pytestconfig, tmp_path):
-    """mlx_lm.load reads it, and says the same as we do."""
+    """mlx_lm.load reads it, and generates the same text."""
     wanted = pytestconfig.getoption("--export")
     if method != "sft" and not wanted:
         pytest.skip("needs --export FOLDER: one adapter is enough to see that the layouts are right")
     from mlx_lm import load, stream_generate  # late: see kernels.use_fast_kernels
 
-    from fixtures.modeling import loading
+    from fixtures.modeling import registry
 
     arm = Arm(method, "all_patterns", bench.seed)
-    folder = (Path(wanted) if wanted else tmp_path) / arm.id
-    bench.live.export(arm, folder)
-    item = min(bench.test_ids("seen_tools"), key=lambda i: len(bench.live.prompts([i])[0].tokens))
-    prompt, (answer,) = bench.live.prompts([item])[0], bench.live.complete(arm, [item], Draw())[item]
-    model, tokenizer = load(str(loading.locate(bench.scale.model)), adapter_path=str(folder / "mlx_lm"))
-    said = "".join(part.text for part in stream_generate(model, tokenizer, list(prompt.tokens), max_tokens=TOKENS))
-    assert said
-    assert answer.text.startswith(said)
+    folder = (Path(wanted) if wanted else tmp_path) / str(arm)
+    bench.runner.export(arm, folder)
+    item = min(bench.items.test_ids("seen_tools"), key=lambda i: len(bench.runner.prompts([i])[0].tokens))
+    prompt, (completion,) = bench.runner.prompts([item])[0], bench.runner.complete(arm, [item], Draw())[item]
+    model, tokenizer = load(str(registry.locate(bench.scale.model)), adapter_path=str(folder / "mlx_lm"))
+    text = "".join(part.text for part in stream_generate(model, tokenizer, list(prompt.tokens), max_tokens=TOKENS))
+    assert text
+    assert completion.text.startswith(text)

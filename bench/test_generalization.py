@@ -1,4 +1,4 @@
-"""Does what training teaches carry over to tools and call patterns that training never showed?"""
+"""Does training carry over to tools and call patterns that it never showed? (the study's experiment 2)"""
 
 import pytest
 

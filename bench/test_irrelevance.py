@@ -2,16 +2,11 @@
 
 import pytest
 
+pytestmark = pytest.mark.axes(split="irrelevance")
 METHODS = ["base", "sft"]
-
-
-@pytest.fixture
-def split():
-    """Questions that the offered tool does not fit."""
-    return "irrelevance"
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_irrelevance(method, accuracy, expected):
-    """Share of answers in words or with an empty list; a broken call is no abstention."""
+    """The share of answers in words or with an empty list; a broken call is not an abstention."""
     assert accuracy in expected

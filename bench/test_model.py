@@ -10,12 +10,12 @@ pytestmark = pytest.mark.live
 @pytest.fixture
 def model(bench):
     """The scale's own model, without an adapter."""
-    return bench.asker.base_model()
+    return bench.inference.base_model()
 
 
 def test_model_knows_the_capital_of_france(model):
     """Wrong rope, tokenizer or dequantization turn this answer into noise."""
-    from fixtures.arms import Decoding
+    from fixtures.config import Decoding
     from fixtures.generation import decode
 
     conversation = [{"role": "user", "content": "What is the capital of France?"}]
@@ -52,12 +52,12 @@ def test_model_chooses_among_tokens_that_answers_begin_with(model, examples):
 
 def test_model_answers_a_row_alike_alone_and_in_a_batch(model, bench):
     """Neighbours and drafts must not change a row's tokens: 20 prompts, alone and eight at a time."""
-    from fixtures.arms import Decoding
+    from fixtures.config import Decoding
     from fixtures.generation import decode
     from fixtures.prompts import render_prompts
 
-    ids = bench.partition.dev[::3][:20]
-    prompts = render_prompts([bench.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
+    ids = bench.items.partition.dev[::3][:20]
+    prompts = render_prompts([bench.items.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
     together = {c.id: c for c in decode.complete(model, prompts, Decoding(24, batch_size=8))}
     for prompt in prompts:
         assert decode.complete(model, [prompt], Decoding(24, batch_size=1)) == [together[prompt.id]]

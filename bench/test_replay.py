@@ -1,29 +1,31 @@
-"""Does today's parser and matcher still give every recorded completion the verdict it had?"""
+"""Does today's scoring still give every recorded completion the verdict it had?"""
 
 from dataclasses import asdict
 
 import pytest
 
-from fixtures.runs import ledger
+from fixtures.arms import Recording
+from fixtures.runs import provenance
+from fixtures.runs.ledger import GRADED
+
+pytestmark = pytest.mark.replay
 
 
-@pytest.mark.replay
 def test_replay(replayed, run_snapshot):
-    """A change of scoring shows here item by item; `--snapshot-update` records an intended one."""
+    """A change of scoring shows here item by item; `--snapshot-update` accepts an intended one."""
     assert replayed == run_snapshot
 
 
-@pytest.mark.replay
 def test_each_recorded_arm_is_one_adapter(bench):
-    """What goes on from an arm, or draws other answers from it, did so from the very adapter that is recorded."""
-    assert not ledger.clashes(bench.recorded.folder)
+    """Whatever is initialised from an arm, or samples from it, rests on the very adapter that is recorded."""
+    assert not provenance.conflicting_adapters(bench.recorded.folder)
 
 
-@pytest.mark.replay
-def test_each_recorded_arm_was_trained_as_one_would_today(bench):
-    """A method whose hyper-parameters changed has to be recorded anew."""
-    from fixtures.training.methods import METHODS
+def test_each_recorded_arm_has_todays_hyper_parameters(bench):
+    """A method whose hyper-parameters changed has to be recorded again."""
 
-    for name, hyper in ledger.recorded_hyper(bench.recorded.folder).items():
-        method = METHODS[name.removeprefix("graded/").partition("-")[0]]
+    from fixtures.training.methods import METHODS  # imports MLX
+
+    for name, hyper in provenance.recorded_hyper(bench.recorded.folder).items():
+        method = METHODS[Recording.parse(name.removeprefix(f"{GRADED}/")).arm.method]
         assert hyper == asdict(method.hyper(bench.scale.hyper)), name

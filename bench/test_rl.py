@@ -1,4 +1,4 @@
-"""Does reinforcement learning carry over where SFT does not: to tools and call patterns that training never showed?"""
+"""Does reinforcement learning carry over to new tools and call patterns better than SFT? (the study's experiment 3)"""
 
 import pytest
 
@@ -8,5 +8,5 @@ METHODS = ["sft", "second_epoch", "rft", "grpo"]
 @pytest.mark.parametrize("split", ["unseen_tools", "unseen_patterns"])
 @pytest.mark.parametrize("method", METHODS)
 def test_rl(method, split, accuracy, expected):
-    """SFT, SFT for longer, and both kinds of reinforcement learning, on what is new (the study's experiment 3)."""
+    """SFT, more SFT, and two kinds of reinforcement learning, on what is new."""
     assert accuracy in expected

@@ -6,8 +6,6 @@ SCAFFOLDS = {
     "base": ["plain", "repair", "constrained", "few_shot"],
     "sft": ["plain", "repair", "constrained", "best_of_8", "best_of_4", "best_of_2"],
 }
-
-
 SPLITS = ["seen_tools", "unseen_tools", "unseen_patterns"]
 CELLS = [
     (method, scaffold, split)
@@ -20,5 +18,5 @@ CELLS = [
 
 @pytest.mark.parametrize(("method", "scaffold", "split"), CELLS)
 def test_scaffolds(method, scaffold, split, accuracy, expected):
-    """As it is; JSON repaired; kept to the tools' schemas; after four examples; the majority of 2, 4, 8 samples."""
+    """Plain; repaired JSON; constrained to the tools' schemas; after four examples; majority of 2, 4, 8 samples."""
     assert accuracy in expected

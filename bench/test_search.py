@@ -1,9 +1,9 @@
 """Which hyper-parameters? A small search on the development split, with the same budget for every method.
 
-`pytest bench --search sft` trains each candidate and writes results/<run>/search.json. The winner is the one with
-the most right answers, ties broken by the mean reward; it is then entered by hand: for sft in Hyper (fixtures/arms.py),
-otherwise in the method's `change`. A winner that with another seed has fewer right answers than the adapter it starts
-from is tried there against a rate beyond it.
+`pytest bench --search sft` trains each candidate and writes results/<run>/search.json. The winner has the most correct
+answers, ties broken by the mean reward; it is then entered by hand: for sft in Hyper (fixtures/config.py), otherwise in
+the method's `change`. A winner that with another seed has fewer correct answers than the adapter it is initialised from
+is tried there against a lower rate.
 """
 
 from dataclasses import asdict
@@ -20,7 +20,7 @@ def rate(lr, final_lr):
 
 
 ON_TOP = [rate(1e-3, 1e-4), rate(5e-4, 5e-5), rate(2e-3, 2e-4)]
-CANDIDATES = {  # each says all that it changes of Hyper, so that its record keeps its meaning when a winner is entered
+CANDIDATES = {  # each names all that it changes of Hyper, so that its record keeps its meaning when a winner is entered
     "sft": [{}, {"epochs": 2, "batch_size": 4}, rate(1e-3, 1e-4)],
     "second_epoch": ON_TOP,
     "rft": ON_TOP,
@@ -33,33 +33,33 @@ CANDIDATES = {  # each says all that it changes of Hyper, so that its record kee
 @pytest.mark.live
 @pytest.mark.parametrize("candidate", range(max(map(len, CANDIDATES.values()))))
 def test_search(candidate, bench, pytestconfig, record_property):
-    """One candidate, trained on the whole training split and asked the development questions."""
+    """One candidate, trained on the whole training split and evaluated on the development split."""
     method = pytestconfig.getoption("--search")
     assert method in CANDIDATES, f"no candidates for {method!r}; there are some for {', '.join(CANDIDATES)}"
     if candidate >= len(CANDIDATES[method]):
         pytest.skip(f"{method} has {len(CANDIDATES[method])} candidates")
     change = CANDIDATES[method][candidate]
-    arms = bench.live_with({method: change})
-    arm, ids = Arm(method, "all_patterns", bench.seed), bench.dev_ids()
-    grades = [bench.grade(i, answer.text) for i, (answer,) in arms.complete(arm, ids, Draw()).items()]
-    found = {
-        "right": sum(right for right, _ in grades),
-        "n": len(grades),
-        "mean_reward": fmean(reward for _, reward in grades),
-        "gold_nats_per_token": fmean(grade.nats_per_token for grade in arms.graded(arm, ids).values()),
-        "training": arms.describe(arm, Draw()),
+    runner = bench.runner_with({method: change})
+    arm, ids = Arm(method, "all_patterns", bench.seed), bench.items.dev_ids()
+    scores = [bench.items.score(i, one.text) for i, (one,) in runner.complete(arm, ids, Draw()).items()]
+    result = {
+        "right": sum(correct for correct, _ in scores),
+        "n": len(scores),
+        "mean_reward": fmean(reward for _, reward in scores),
+        "gold_nats_per_token": fmean(one.nats_per_token for one in runner.gold_logprobs(arm, ids).values()),
+        "training": runner.describe(arm, Draw()),
     }
     for name in ("right", "n", "mean_reward", "gold_nats_per_token"):
-        record_property(name, found[name])
-    print(method, change, {name: found[name] for name in found if name != "training"})
-    search.record(bench.recorded.folder, arm, change, found)
+        record_property(name, result[name])
+    print(method, change, {name: result[name] for name in result if name != "training"})
+    search.record(bench.recorded.folder, arm, change, result)
 
 
 @pytest.mark.replay
 @pytest.mark.parametrize("method", [method for method in CANDIDATES if method != "sft"])
-def test_what_is_entered_won(method, bench):
+def test_search_was_won_by_what_is_entered(method, bench):
     """Of two candidates the last seed that both have decides. SFT has the cheapest candidate, not the best."""
-    from fixtures.training.methods import METHODS
+    from fixtures.training.methods import METHODS  # imports MLX
 
     searched = search.recorded(bench.recorded.folder).get(method)
     if searched is None:

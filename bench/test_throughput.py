@@ -15,7 +15,7 @@ from fixtures.modeling.cpu import blas
 from fixtures.prompts import render_prompts
 from fixtures.runs import ledger
 from fixtures.scoring.parse import parse_calls
-from fixtures.scoring.scorer import prepare
+from fixtures.scoring.scorer import prepare_scorer
 from fixtures.storage import assets
 
 MATMUL = """
@@ -70,9 +70,9 @@ def seconds(work):
 @pytest.mark.parametrize("kind", ["right", "half_wrong"])
 def test_throughput_of_scoring_against_upstream(benchmark, bench, examples, kind):
     """Three verdicts of ours against upstream's one on the same 2,000 answers, interleaved; best of seven each."""
-    upstream = official.load(assets.fetch(assets.BFCL, offline=bench.offline))
+    upstream = official.load(assets.fetch(assets.BFCL, offline=bench.options.offline))
     answers = answered(examples, kind)
-    scorers = {i: prepare(example) for i, example in examples.items()}
+    scorers = {i: prepare_scorer(example) for i, example in examples.items()}
     ready = [(calls, scorers[example.id]) for calls, example in answers]
 
     def both():
@@ -88,12 +88,12 @@ def test_throughput_of_scoring_against_upstream(benchmark, bench, examples, kind
 
 @pytest.mark.parametrize("order", ["in_order", "reversed", "one_wrong"])
 def test_throughput_of_parallel_calls(benchmark, order):
-    """8 to 64 parallel calls to one tool: seconds per answer, and how they grow."""
+    """8 to 64 parallel calls to one tool: seconds per generate_shard, and how they grow."""
 
     def best_s(n):
         tool = {"name": "f", "parameters": {"properties": {"x": {"type": "integer"}}, "required": ["x"]}}
         gold = tuple(Answer("f", {"x": [i]}) for i in range(n))
-        scorer = prepare(Example("made_0", "parallel", (), (tool,), gold))
+        scorer = prepare_scorer(Example("made_0", "parallel", (), (tool,), gold))
         values = list(range(n))[:: -1 if order == "reversed" else 1]
         values[n // 2] = -1 if order == "one_wrong" else values[n // 2]
         calls = [Call("f", {"x": value}) for value in values]
@@ -120,14 +120,14 @@ def test_throughput_of_parsing_hostile_text(benchmark, piece):
 
 @pytest.fixture(scope="session")
 def model(bench):
-    return bench.asker.base_model()
+    return bench.inference.base_model()
 
 
 @pytest.fixture
 def prompts(bench, model):
-    """Twenty training questions, five per category."""
-    ids = bench.training_ids("all_patterns")[:20]
-    return render_prompts([bench.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
+    """Twenty training shard_prompts, five per category."""
+    ids = bench.items.training_ids("all_patterns")[:20]
+    return render_prompts([bench.items.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def per_second(benchmark, bench):
         benchmark.extra_info.update(
             tokens=tokens, tokens_per_s=speed, reference_gflops=reference_gflops,
             tokens_per_s_per_tflops=1000 * speed / reference_gflops,
-            blas=bench.blas.reason, processes=bench.asker.team.size, **versions,
+            blas=bench.blas.reason, processes=bench.inference.pool.size, **versions,
         )  # fmt: skip
         print(f"{tokens} tokens, {speed:.1f}/s; {1000 * speed / reference_gflops:.0f}/s per reference TFLOP/s")
 
@@ -155,12 +155,12 @@ def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tm
     from dataclasses import replace
 
     from fixtures.modeling import lora
-    from fixtures.modeling.batching import singly
+    from fixtures.modeling.batching import single_rows
     from fixtures.training import trainer
     from fixtures.training.methods import METHODS
 
     hyper = replace(bench.scale.hyper, epochs=1)
-    arguments = (bench.asker.team, METHODS["sft"].objective, singly(prompts), hyper, 0)
+    arguments = (bench.inference.pool, METHODS["sft"].objective, single_rows(prompts), hyper, 0)
     trainer.train(*arguments, tmp_path / "warm")
     benchmark.pedantic(lambda: trainer.train(*arguments, tmp_path / "timed"), rounds=1)
     lora.detach(model.module)
@@ -173,13 +173,15 @@ def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tm
 )
 def test_throughput_of_generation(benchmark, bench, prompts, per_second, part, rows, new_tokens):
     """The prompts alone; and 33 tokens each, with the reading of the prompts in the time."""
-    from fixtures.arms import Decoding
-    from fixtures.runs.inference import answer, questions
+    from fixtures.config import Decoding
+    from fixtures.runs.inference import generate_shard, shard_prompts
 
-    team, told = bench.asker.team, []
-    shares = questions(team.size, prompts[:rows], None, Decoding(new_tokens))
-    benchmark.pedantic(lambda: team.run(answer, shares, told.append), setup=told.clear, rounds=1, warmup_rounds=1)
-    per_second(sum(len(p.tokens) for p in prompts[:rows]) if part == "prefill" else sum(step.tokens for step in told))
+    pool, steps = bench.inference.pool, []
+    shards = shard_prompts(pool.size, prompts[:rows], None, Decoding(new_tokens))
+    benchmark.pedantic(
+        lambda: pool.run(generate_shard, shards, steps.append), setup=steps.clear, rounds=1, warmup_rounds=1
+    )
+    per_second(sum(len(p.tokens) for p in prompts[:rows]) if part == "prefill" else sum(step.tokens for step in steps))
 
 
 STARTS = {"collecting": ["--collect-only"], "replaying": ["--replay", "--ignore=bench/unit", "-k", "not throughput"]}

@@ -19,9 +19,9 @@ def stream(bench):
     """Real training tokens, one after the other, to be cut to any length."""
     from fixtures.prompts import render_prompts
 
-    model = bench.asker.base_model()
-    ids = bench.training_ids("all_patterns")[:40]
-    rows = render_prompts([bench.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
+    model = bench.inference.base_model()
+    ids = bench.items.training_ids("all_patterns")[:40]
+    rows = render_prompts([bench.items.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
     return [token for row in rows for token in row.tokens + row.completion]
 
 
@@ -41,19 +41,19 @@ def cut(stream):
 @pytest.fixture
 def work(bench, cut, tmp_path):
     """What is done at each factor, by axis."""
-    from fixtures.arms import Decoding
-    from fixtures.modeling.batching import singly
-    from fixtures.runs.inference import answer, questions
+    from fixtures.config import Decoding
+    from fixtures.modeling.batching import single_rows
+    from fixtures.runs.inference import generate_shard, shard_prompts
     from fixtures.training import trainer
     from fixtures.training.methods import METHODS
 
-    team, hyper = bench.asker.team, bench.scale.hyper
+    pool, hyper = bench.inference.pool, bench.scale.hyper
 
     def trained(rows):
-        trainer.train(team, METHODS["sft"].objective, singly(rows), hyper, 0, tmp_path / "checkpoints")
+        trainer.train(pool, METHODS["sft"].objective, single_rows(rows), hyper, 0, tmp_path / "checkpoints")
 
     def answered(rows):
-        team.run(answer, questions(team.size, rows, None, Decoding(16)))
+        pool.run(generate_shard, shard_prompts(pool.size, rows, None, Decoding(16)))
 
     return {
         "examples": lambda factor: trained(cut(2 * factor, 150)),

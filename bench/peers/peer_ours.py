@@ -20,10 +20,10 @@ def main():
 
     blas.preload_blas(assets.cache_root() / "blas", int(sys.argv[2]))
     from fixtures.modeling import loading
-    from fixtures.modeling.worker_pool import Team
+    from fixtures.modeling.worker_pool import WorkerPool
 
     model = loading.load(WORK["model"])
-    team = Team(model, WORK["model"], blas.cores())
+    team = WorkerPool(model, WORK["model"], blas.cores())
     tasks = {"train": train, "prefill": prefill, "decode": decode}
     serve({name: partial(task, team) for name, task in tasks.items()})
 
@@ -32,16 +32,18 @@ def train(team, length):
     import mlx.core as mx
     from mlx.utils import tree_unflatten
 
-    from fixtures.arms import Hyper
+    from fixtures.config import Hyper
     from fixtures.modeling import lora
-    from fixtures.modeling.batching import singly
+    from fixtures.modeling.batching import single_rows
     from fixtures.prompts import Prompt
     from fixtures.training import trainer
     from fixtures.training.methods import sft
 
     hyper = Hyper(WORK["rank"], WORK["alpha"], WORK["lr"], WORK["lr"], 0, 1, WORK["batch"], WORK["max_grad_norm"])
     cut = length - WORK["completion"]
-    rows = singly([Prompt(str(i), tuple(r[:cut]), tuple(r[cut:])) for i, r in enumerate(WORK["training"][str(length)])])
+    rows = single_rows(
+        [Prompt(str(i), tuple(r[:cut]), tuple(r[cut:])) for i, r in enumerate(WORK["training"][str(length)])]
+    )
     module = team.model.module
     lora.attach(module, hyper)
     trainer.equip(team, hyper)
@@ -66,7 +68,7 @@ def told(model, share, _):
 
 def generate(team, rows, new_tokens):
     """The steps of every member; their clocks are the same."""
-    from fixtures.arms import Decoding
+    from fixtures.config import Decoding
     from fixtures.prompts import Prompt
     from fixtures.runs import inference
 

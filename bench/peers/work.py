@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
 
 from fixtures import prompts  # noqa: E402
-from fixtures.arms import Hyper  # noqa: E402
+from fixtures.config import Hyper  # noqa: E402
 from fixtures.data import regimes, splits  # noqa: E402
 from fixtures.data.bfcl import load_examples  # noqa: E402
 from fixtures.modeling import loading  # noqa: E402

@@ -1,7 +1,7 @@
-"""Gold answers → wrong answers on purpose (and harmless variants), to grade the rulers themselves.
+"""Gold answers → wrong answers on purpose (and harmless variants), to grade the scorers themselves.
 
 Each mutation takes the calls of a right answer and yields changed ones, or nothing where it does not
-apply. Pure and seeded; bench/unit/test_rulers.py counts how many of each class every ruler rejects.
+apply. Pure and seeded; bench/unit/test_rulers.py counts how many of each class every scorer rejects.
 """
 
 import random
@@ -214,7 +214,7 @@ def _source_text(calls: Calls, example: Example, rng: random.Random) -> Iterator
 
     def written(call: Call, name: str) -> str:
         schema = schemas[call.name][name]
-        return java_js.write(call.arguments[name], schema["type"], schema.get("items", {}).get("type"), language)
+        return java_js.literal_text(call.arguments[name], schema["type"], schema.get("items", {}).get("type"), language)
 
     yield [Call(call.name, {name: written(call, name) for name in call.arguments}) for call in calls]
 
@@ -236,7 +236,7 @@ def _date(text: str) -> str:
     return text.replace("-", "/") if "-" in text else text.replace("/", "-") if "/" in text else text.replace(",", "")
 
 
-# Wrong: a ruler should reject all of these.
+# Wrong: a scorer should reject all of these.
 HARMFUL: dict[str, Mutation] = {
     "drop_call": _drop_call,
     "add_call": _add_call,
@@ -270,7 +270,7 @@ HARMFUL: dict[str, Mutation] = {
     "lossy_extra_minus": _values(_texts(lambda text: f"-{text}")),
     "swap_quotes": _values(_texts(lambda text: text.replace("'", '"', 1))),
 }
-# Right: what each ruler should let pass, except the last two, which only `equivalent` has to.
+# Right: what each scorer should let pass, except the last two, which only `equivalent` has to.
 HARMLESS: dict[str, Mutation] = {
     "reorder_calls": _reorder_calls,
     "reorder_arguments": _reorder_arguments,

@@ -1,4 +1,4 @@
-"""Upstream's own checker, out of the unpacked bfcl-eval wheel: the oracle that the `bfcl` ruler is tested against.
+"""Upstream's own checker, out of the unpacked bfcl-eval wheel: the oracle that the `bfcl` scorer is tested against.
 
 Never a dependency: only tests and benchmarks load it. Its package would import twenty API clients; all that
 the checker needs of them is one table of model settings, which a stub stands in for.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 from fixtures.data.bfcl import CATEGORIES, SINGLE_TURN, Answer, Example, load_examples
-from fixtures.scoring import scorer
+from fixtures.scoring.scorer import prepare_scorer
 from fixtures.storage import assets
 
 
@@ -121,7 +121,7 @@ def lively_qwen(tiny_qwen, tmp_path_factory):
 @pytest.fixture(scope="session")
 def examples(bench):
     """The thousand items of the study's four categories."""
-    return {i: example for i, example in bench.examples.items() if example.category in CATEGORIES}
+    return {i: example for i, example in bench.items.examples.items() if example.category in CATEGORIES}
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +133,7 @@ def deep():
 @pytest.fixture(scope="session")
 def single_turn(bench):
     """Every single-turn BFCL item, by id."""
-    return load_examples(assets.fetch(assets.BFCL, offline=bench.offline), SINGLE_TURN)
+    return load_examples(assets.fetch(assets.BFCL, offline=bench.options.offline), SINGLE_TURN)
 
 
 @pytest.fixture(scope="session")
@@ -144,4 +144,4 @@ def with_gold(single_turn):
 
 @pytest.fixture(scope="session")
 def scorers(single_turn):
-    return {i: scorer.prepare(example) for i, example in single_turn.items()}
+    return {i: prepare_scorer(example) for i, example in single_turn.items()}

@@ -1,39 +1,83 @@
-"""README's list of files is the tree, and imports only point up it."""
+"""The order of the packages, and of the modules inside each: imports point one way."""
 
 import ast
-import re
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LISTED = (ROOT / "README.md").read_text().split("\n## Files\n")[1].split("\n## ")[0]
-MODULES = re.findall(
-    r"^      (\w+)(?:\.py|/)", LISTED.split("\n    fixtures/ ")[1].split("\n    data/")[0], re.MULTILINE
-)
-FILES = sorted((ROOT / "fixtures").rglob("*.py"))
+LIBRARY = ROOT / "fixtures"
+# From upstream to downstream: a package imports only from those before it, and from itself.
+PACKAGES = [
+    "arms", "config", "storage", "data", "prompts", "scoring", "stats", "modeling", "generation", "training", "runs",
+    "report", "plugin",
+]  # fmt: skip
+FILES = sorted(LIBRARY.rglob("*.py"))
 
 
-def module_of(path):
-    return path.relative_to(ROOT / "fixtures").with_suffix("").parts[0]
+def dotted(path):
+    """`fixtures.scoring.parse`; a package is named by its folder."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {dotted(path): path for path in FILES}
 
 
 def imported(path):
-    """Modules of fixtures/, wherever in the file they are imported."""
+    """The modules of the library that a file imports, wherever in the file."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "fixtures":
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fixtures."):
-            yield node.module.split(".")[1]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fixtures":
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                yield submodule if submodule in MODULES else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
 
 
-def test_every_file_is_listed_once():
-    assert sorted(MODULES) == sorted({module_of(path) for path in FILES} - {"__init__"})
-    listed = re.findall(r"^      (test_\w+\.py)", LISTED, re.MULTILINE)
-    assert sorted(listed) == sorted(path.name for path in (ROOT / "bench").glob("*.py"))
+def package_of(module):
+    return module.split(".")[1]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "fixtures")))
-def test_imports_point_up_the_list(path):
-    below = {name for name in imported(path) if MODULES.index(name) > MODULES.index(module_of(path))}
-    assert not below, f"{path.name} imports what stands below it in README's list"
+def test_every_package_has_its_place():
+    assert sorted({package_of(module) for module in MODULES if module != "fixtures"}) == sorted(PACKAGES)
+
+
+@pytest.mark.parametrize("path", FILES, ids=dotted)
+def test_imports_point_upstream_between_packages(path):
+    module = dotted(path)
+    if module == "fixtures":
+        assert not list(imported(path))
+        return
+    place = PACKAGES.index(package_of(module))
+    downstream = {name for name in imported(path) if PACKAGES.index(package_of(name)) > place}
+    assert not downstream, f"{module} imports from packages after its own"
+
+
+def test_imports_inside_a_package_have_no_cycle():
+    graph = {module: set(imported(path)) - {module} for module, path in MODULES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("package", [path for path in sorted(LIBRARY.rglob("*")) if (path / "__init__.py").is_file()],
+                         ids=lambda path: str(path.relative_to(ROOT)))  # fmt: skip
+def test_a_packages_docstring_names_its_modules(package):
+    """Where to look for what; `methods` names its files in METHODS."""
+    text = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    names = {path.stem for path in package.glob("*.py")} - {"__init__"}
+    names |= {path.name for path in package.iterdir() if (path / "__init__.py").is_file()}
+    if package.name != "methods":
+        assert not [name for name in names if name not in text]
+
+
+def test_unit_tests_mirror_the_packages():
+    folders = {path.name for path in (ROOT / "bench" / "unit").iterdir() if path.is_dir() and list(path.glob("*.py"))}
+    assert folders <= set(PACKAGES)
+
+
+@pytest.mark.parametrize("path", FILES, ids=dotted)
+def test_a_file_is_short_enough_to_read(path):
+    assert len(path.read_text().splitlines()) <= 300

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.support.match_answer import match_answer
 from fixtures.data import regimes, splits
 from fixtures.data.bfcl import CATEGORIES, DatasetError, gold_calls
 from fixtures.prompts import render_calls, render_prompts, render_question
 from fixtures.scoring.parse import parse_calls
-from fixtures.scoring.scorer import match_answer
 
 
 @pytest.fixture(scope="session")
 def partition(bench):
-    return bench.partition
+    return bench.items.partition
 
 
 def test_four_categories_with_a_thousand_items(examples):
@@ -41,7 +41,7 @@ def test_dropping_a_gold_call_is_wrong(examples):
 
 
 def test_the_tracked_splits_are_what_the_program_makes(examples, partition):
-    assert regimes.make_partition(examples, splits.SEED) == partition
+    assert splits.make_partition(examples, splits.SEED) == partition
 
 
 def test_parts_do_not_overlap(examples, partition):
@@ -53,12 +53,12 @@ def test_parts_do_not_overlap(examples, partition):
 def test_unseen_tools_share_nothing_with_what_training_shows(examples, partition):
     known = [examples[i] for part in (partition.train, partition.dev, partition.seen_tools) for i in part]
     offered = {tool["name"] for e in known for tool in e.tools}
-    prints = {f for e in known for f in regimes.fingerprints(e)}
-    words = [regimes.word_set(e.question) for e in known]
+    prints = {f for e in known for f in splits.fingerprints(e)}
+    words = [splits.word_set(e.question) for e in known]
     for e in (examples[i] for i in partition.unseen_tools):
         assert not e.gold_names & offered
-        assert not regimes.fingerprints(e) & prints
-        assert not any(regimes.near_duplicates(regimes.word_set(e.question), w) for w in words)
+        assert not splits.fingerprints(e) & prints
+        assert not any(splits.near_duplicates(splits.word_set(e.question), w) for w in words)
     counts = {name: len(ids) for name, ids in asdict(partition).items()}
     print(counts, "unseen gold tools:", len({n for i in partition.unseen_tools for n in examples[i].gold_names}))
     assert counts["unseen_tools"] == 200
@@ -66,9 +66,9 @@ def test_unseen_tools_share_nothing_with_what_training_shows(examples, partition
 
 @pytest.mark.parametrize("part", ["seen_tools", "dev"])
 def test_held_out_questions_are_not_in_training(examples, partition, part):
-    words = [regimes.word_set(examples[i].question) for i in partition.train]
+    words = [splits.word_set(examples[i].question) for i in partition.train]
     for i in getattr(partition, part):
-        assert not any(regimes.near_duplicates(regimes.word_set(examples[i].question), w) for w in words)
+        assert not any(splits.near_duplicates(splits.word_set(examples[i].question), w) for w in words)
 
 
 def test_seen_tools_are_all_gold_in_training(examples, partition):
@@ -101,7 +101,7 @@ def test_subsets_keep_the_categories_shares(examples, partition):
 def test_unreadable_splits_say_what_to_do(tmp_path):
     path = tmp_path / "splits.json"
     path.write_text('{"parts": {"train": []}}')
-    with pytest.raises(DatasetError, match=r"python -m fixtures\.splits"):
+    with pytest.raises(DatasetError, match=r"python -m fixtures\.data\.splits"):
         splits.load_partition(path)
 
 
@@ -118,20 +118,20 @@ def test_rendered_completion_ends_with_the_end_of_turn(example, tokenizer):
 
 @pytest.mark.parametrize("regime", regimes.REGIMES)
 def test_no_regime_shows_what_is_held_out(bench, partition, regime):
-    examples = bench.examples
+    examples = bench.items.examples
     shown = [examples[i] for i in regimes.REGIMES[regime](partition, examples)]
     assert {e.id for e in shown}.isdisjoint(partition.dev + partition.seen_tools + partition.unseen_tools)
     unseen = [examples[i] for i in partition.unseen_tools]
     names = {name for e in unseen for name in e.gold_names}
     assert names.isdisjoint(tool["name"] for e in shown for tool in e.tools)
-    assert {t for e in unseen for t in regimes.fingerprints(e)}.isdisjoint(
-        t for e in shown for t in regimes.fingerprints(e)
+    assert {t for e in unseen for t in splits.fingerprints(e)}.isdisjoint(
+        t for e in shown for t in splits.fingerprints(e)
     )
 
 
 def test_regimes_of_equal_size_differ_in_their_patterns_alone(bench, partition):
     """The single calls of the diverse regimes are among those of the homogeneous one; smaller ones are nested."""
-    examples = bench.examples
+    examples = bench.items.examples
     made = {name: set(regimes.REGIMES[name](partition, examples)) for name in regimes.REGIMES}
     assert len(made["simple_320"]) == len(made["four_320"]) == 320
     assert made["four_80"] < made["four_160"] < made["four_320"]
@@ -143,5 +143,5 @@ def test_regimes_of_equal_size_differ_in_their_patterns_alone(bench, partition):
 
 
 def test_irrelevant_questions_have_no_gold_call(bench):
-    assert {bench.examples[i].category for i in bench.test_ids("irrelevance")} == {"irrelevance"}
-    assert len(bench.test_ids("irrelevance")) == regimes.IRRELEVANT
+    assert {bench.items.examples[i].category for i in bench.items.test_ids("irrelevance")} == {"irrelevance"}
+    assert len(bench.items.test_ids("irrelevance")) == regimes.IRRELEVANT

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures import prompts
-from fixtures.arms import Decoding
-from fixtures.generation import decode
-from fixtures.generation.prompt_lookup import LONGEST_DRAFT, Drafting, Lookup
-from fixtures.modeling import loading
+from fixtures.arms import Draw
+from fixtures.config import Decoding
+from fixtures.generation import decode, prefill
+from fixtures.generation.prompt_lookup import LONGEST_DRAFT, DraftLength, Lookup
+from fixtures.modeling import forward, loading
 from fixtures.modeling.cpu import blas
-from fixtures.modeling.kv_cache import WINDOW_ROWS, Beginning, Slots
+from fixtures.modeling.kv_cache import WINDOW_ROWS, PrefixCache, Slots
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,13 @@ def model(lively_qwen):
     return replace(loading.load(str(lively_qwen)), stop_tokens=frozenset(range(0, 260, 12)))
 
 
-def complete(model, rows, decoding, tell=lambda _: None):
-    return {(c.id, c.sample) if decoding.samples > 1 else c.id: c for c in decode.complete(model, rows, decoding, tell)}
+def sampling(samples, temperature=0.8):
+    return Draw("several", samples=samples, temperature=temperature)
+
+
+def complete(model, rows, decoding, on_message=lambda _: None):
+    completions = decode.complete(model, rows, decoding, on_message)
+    return {(c.id, c.sample) if decoding.draw.samples > 1 else c.id: c for c in completions}
 
 
 def made_rows(lengths, shared=()):
@@ -37,14 +43,14 @@ def greedy(model, row, limit):
     """The same by definition: the whole text through the model for every token."""
     tokens = list(row.tokens)
     for _ in range(limit):
-        states = loading.hidden_states(model.module, mx.array([tokens]))
-        tokens.append(mx.argmax(loading.project(model.module, states[0, -1])).item())
+        states = forward.hidden_states(model.module, mx.array([tokens]))
+        tokens.append(mx.argmax(forward.project(model.module, states[0, -1])).item())
         if tokens[-1] in model.stop_tokens:
             break
     return tokens[len(row.tokens) :]
 
 
-@pytest.mark.parametrize("shared", [(), tuple(range(3, 40))], ids=["nothing_shared", "shared_beginning"])
+@pytest.mark.parametrize("shared", [(), tuple(range(3, 40))], ids=["nothing_shared", "shared_prefix"])
 @pytest.mark.parametrize("batch_size", [1, 3, 40])
 def test_answers_are_those_of_plain_greedy_decoding(model, batch_size, shared):
     rows = made_rows(range(10, 90, 8), shared)
@@ -58,8 +64,8 @@ def test_answers_are_those_of_plain_greedy_decoding(model, batch_size, shared):
         )
 
 
-def test_a_place_given_to_the_next_prompt_does_not_change_a_row(model, monkeypatch):
-    """Rows end at different steps, so that places are refilled, packed and dropped in the middle."""
+def test_slots_given_to_the_next_prompt_do_not_change_a_row(model, monkeypatch):
+    """Rows end at different steps, so that slots are refilled, packed and dropped in the middle."""
     rows = made_rows(range(10, 150, 6))
     alone = complete(model, rows, Decoding(40, batch_size=1))
     assert len({c.tokens for c in alone.values()}) > 5
@@ -70,7 +76,7 @@ def test_a_place_given_to_the_next_prompt_does_not_change_a_row(model, monkeypat
     assert complete(model, rows, Decoding(40, batch_size=40)) == alone
 
 
-def test_one_prompt_may_be_the_beginning_of_all_others(model):
+def test_one_prompt_may_be_the_prefix_of_all_others(model):
     (first, *_), longer = made_rows([30]), made_rows([7, 12])
     rows = [first, *(replace(row, tokens=first.tokens + row.tokens) for row in longer)]
     together = complete(model, rows, Decoding(8))
@@ -78,44 +84,45 @@ def test_one_prompt_may_be_the_beginning_of_all_others(model):
 
 
 def test_repetition_is_drafted(tiny_qwen):
-    """This model says one token for ever: eight of them are known after each forward pass."""
-    told = []
-    (answer,) = complete(loading.load(str(tiny_qwen)), made_rows([20]), Decoding(60), told.append).values()
-    assert answer.tokens == sum(step.tokens for step in told) == 60
-    assert len(told) < 40
+    """This model repeats one token: eight of them are known after each forward pass."""
+    steps = []
+    (answer,) = complete(loading.load(str(tiny_qwen)), made_rows([20]), Decoding(60), steps.append).values()
+    assert answer.tokens == sum(step.tokens for step in steps) == 60
+    assert len(steps) < 40
 
 
 def test_a_sample_is_the_same_in_any_company(model):
     """Whatever is sampled with it, and whether or not it was drafted."""
-    rows, decoding = made_rows(range(10, 60, 7)), Decoding(25, temperature=0.8, samples=3, seed=5)
+    rows, decoding = made_rows(range(10, 60, 7)), Decoding(25, seed=5, draw=sampling(3))
     together = complete(model, rows, decoding)
     assert together.keys() == {(row.id, k) for row in rows for k in range(3)}
     assert len({c.text for c in together.values()}) > 2 * len(rows)
     for batch_size in (1, 4):
         assert complete(model, rows, replace(decoding, batch_size=batch_size)) == together
-    first = complete(model, rows[:2], replace(decoding, samples=1))
+    first = complete(model, rows[:2], replace(decoding, draw=sampling(1)))
     assert first == {row.id: together[row.id, 0] for row in rows[:2]}
     assert complete(model, rows, replace(decoding, seed=6)) != together
 
 
-def test_a_prompt_is_read_once_for_all_its_samples(model, monkeypatch):
+def test_a_prompt_is_prefilled_once_for_all_its_samples(model, monkeypatch):
     """Also where they do not fit into the batch together."""
-    read, real = [], decode._Reader._read
-    monkeypatch.setattr(decode._Reader, "_read", lambda self, part: read.extend(part) or real(self, part))
-    complete(model, made_rows([20, 40]), Decoding(5, batch_size=2, temperature=0.8, samples=5))
-    assert len(read) == 2
+    prefilled, real = [], prefill.Prefiller.forward
+    monkeypatch.setattr(prefill.Prefiller, "forward", lambda self, part: prefilled.extend(part) or real(self, part))
+    complete(model, made_rows([20, 40]), Decoding(5, batch_size=2, draw=sampling(5)))
+    assert len(prefilled) == 2
 
 
 def test_sampling_at_a_low_temperature_is_greedy(model):
     rows = made_rows(range(10, 60, 7))
-    assert complete(model, rows, Decoding(25, temperature=1e-4)) == complete(model, rows, Decoding(25))
+    cold = Decoding(25, draw=sampling(1, temperature=1e-4))
+    assert complete(model, rows, cold) == complete(model, rows, Decoding(25))
 
 
 @given(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=8), st.floats(0.2, 3))
-def test_tokens_are_drawn_in_proportion(logits, temperature):
+def test_tokens_are_sampled_in_proportion(logits, temperature):
     """Evenly spread numbers from 0 to 1 give each token its softmax share."""
     logits, n = np.array(logits, dtype=np.float32), 400
-    counts = Counter(decode._sampled(logits, temperature, (i + 0.5) / n) for i in range(n))
+    counts = Counter(decode.sample_token(logits, temperature, (i + 0.5) / n) for i in range(n))
     weights = np.exp(logits.astype(np.float64) / temperature)
     for token, share in enumerate(weights / weights.sum()):
         assert abs(counts[token] - share * n) <= 1.01
@@ -123,13 +130,13 @@ def test_tokens_are_drawn_in_proportion(logits, temperature):
 
 def test_every_prompt_is_answered_once_whatever_the_batches(model, monkeypatch):
     rows = made_rows(range(20, 50))
-    monkeypatch.setattr(decode, "PREFILL_TOKENS", 100)
-    told = []
-    answers = complete(model, rows, Decoding(3, batch_size=4), told.append)
+    monkeypatch.setattr(prefill, "PREFILL_TOKENS", 100)
+    steps = []
+    answers = complete(model, rows, Decoding(3, batch_size=4), steps.append)
     assert answers.keys() == {row.id for row in rows}
     assert all(c.tokens == 3 or c.finish == "stop" for c in answers.values())
     assert {c.prompt for c in answers.values()} == {row.sha256 for row in rows}
-    assert sum(step.tokens for step in told) == sum(c.tokens for c in answers.values())
+    assert sum(step.tokens for step in steps) == sum(c.tokens for c in answers.values())
 
 
 tokens = st.lists(st.integers(0, 3), min_size=1, max_size=60)
@@ -153,38 +160,38 @@ def test_a_draft_follows_the_longest_and_last_match():
 
 @pytest.mark.parametrize("in_place", [True, False])
 def test_drafts_grow_with_their_success_and_shrink_with_the_batch(in_place, monkeypatch):
-    monkeypatch.setattr(blas, "multiplies_small_in_place", lambda: in_place)
-    fresh, good, bad = Drafting(), Drafting(), Drafting()
+    monkeypatch.setattr(blas, "has_small_kernels", lambda: in_place)
+    fresh, good, bad = DraftLength(), DraftLength(), DraftLength()
     for _ in range(60):
-        good.note([1, 2, 3, 4], [1, 2, 3, 4, 5])
+        good.record([1, 2, 3, 4], [1, 2, 3, 4, 5])
         for _ in range(4):
-            bad.note([1, 2, 3, 4], [2])
-        good.fade()
-        bad.fade()
-    assert good.length(1) == LONGEST_DRAFT
-    assert bad.length(1) == bad.length(32) == 0
-    assert good.length(32) >= fresh.length(4) >= 1 > fresh.length(40)
+            bad.record([1, 2, 3, 4], [2])
+        good.decay()
+        bad.decay()
+    assert good.best(1) == LONGEST_DRAFT
+    assert bad.best(1) == bad.best(32) == 0
+    assert good.best(32) >= fresh.best(4) >= 1 > fresh.best(40)
     for _ in range(300):
-        bad.fade()
-    assert bad.length(1) == fresh.length(1)  # what is long past counts for nothing
+        bad.decay()
+    assert bad.best(1) == fresh.best(1)  # old predictions no longer count
 
 
 def test_a_draft_counts_up_to_its_first_wrong_token():
-    drafting = Drafting()
-    drafting.note([1, 2, 3, 4], [1, 2, 9])
-    drafting.note([1, 2], [1, 2, 3])
-    drafting.note([5], [6])
-    drafting.note([], [6])
-    assert (drafting._right, drafting._tried) == (4, 6)
+    drafting = DraftLength()
+    drafting.record([1, 2, 3, 4], [1, 2, 9])
+    drafting.record([1, 2], [1, 2, 3])
+    drafting.record([5], [6])
+    drafting.record([], [6])
+    assert drafting.hit_rate == 4 / 6
 
 
-def test_drafts_begin_again_when_rows_begin_to_repeat_themselves(tiny_qwen, monkeypatch):
-    """They are not tried while they seem not to pay; that they would is seen without trying."""
-    monkeypatch.setattr(blas, "multiplies_small_in_place", lambda: True)
-    told = []
-    answers = complete(loading.load(str(tiny_qwen)), made_rows(range(20, 52)), Decoding(60), told.append)
-    assert Drafting().length(len(answers)) == 0
-    assert len(told) < 50
+def test_drafts_start_again_when_rows_start_to_repeat_themselves(tiny_qwen, monkeypatch):
+    """They are not verified while they do not pay; predictions are compared all the same."""
+    monkeypatch.setattr(blas, "has_small_kernels", lambda: True)
+    steps = []
+    answers = complete(loading.load(str(tiny_qwen)), made_rows(range(20, 52)), Decoding(60), steps.append)
+    assert DraftLength().best(len(answers)) == 0
+    assert len(steps) < 50
 
 
 steps = st.lists(st.one_of(
@@ -199,7 +206,7 @@ def test_slots_keep_each_rows_text(todo):
     """Against one list per row; a key is its token's number."""
     slots, rows, number = Slots(1), [[], []], 0
     slots.resize([], 2, 20)
-    prompt = Beginning(mx.arange(20.0).reshape(1, 1, 20, 1), mx.arange(20.0).reshape(1, 1, 20, 1))
+    prompt = PrefixCache(mx.arange(20.0).reshape(1, 1, 20, 1), mx.arange(20.0).reshape(1, 1, 20, 1))
     slots.put(0, 1, [prompt], 0)
     rows[0] = [0.0]
     for name, what, n in todo:
@@ -216,9 +223,9 @@ def test_slots_keep_each_rows_text(todo):
             number += len(rows) * n
             slots.layers[0].update_and_fetch(new, new)
             counts = np.minimum(np.resize(what, len(rows)), n)
-            slots.accept(counts, n)
+            slots.end_step(counts, n)
             rows = [row + new[i, 0, : counts[i], 0].tolist() for i, row in enumerate(rows)]
-        slots.expect()
+        slots.begin_step()
         of_row = [window.first for window in slots.windows for _ in range(*window.rows.indices(len(rows)))]
         assert len(of_row) == len(rows)
         assert all(not slots.visible[row, :first].any() for row, first in enumerate(of_row))
@@ -231,9 +238,9 @@ def test_a_window_starts_where_none_of_its_rows_has_text():
     """The 17th row and those after it have 10 tokens each, next to a hundred in the first."""
     slots = Slots(1)
     slots.resize([], 20, 150)
-    prompt = Beginning(mx.zeros((1, 1, 100, 1)), mx.zeros((1, 1, 100, 1)))
-    for row in range(19):  # nobody is in the last one
+    prompt = PrefixCache(mx.zeros((1, 1, 100, 1)), mx.zeros((1, 1, 100, 1)))
+    for row in range(19):  # the last row is free
         slots.put(row, 100 if row < WINDOW_ROWS else 10, [prompt], 0)
-    slots.expect()
+    slots.begin_step()
     assert [slots.visible[row].argmax() for row in (0, 18)] == [0, 90]
     assert slots.windows == [(slice(0, 16), 0), (slice(16, 32), 64)]

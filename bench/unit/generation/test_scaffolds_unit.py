@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fixtures.arms import Decoding
+from fixtures.arms import Draw
+from fixtures.config import Decoding
 from fixtures.data.bfcl import gold_calls
 from fixtures.generation import decode, grammar
-from fixtures.generation.scaffolds import SCAFFOLDS, majority, refuse_namesakes
+from fixtures.generation.scaffolds import SCAFFOLDS, majority, refuse_shared_names
 from fixtures.modeling import loading
-from fixtures.prompts import render_calls, render_prompts
+from fixtures.prompts import Prompt, render_calls, render_prompts
 from fixtures.scoring.parse import ParseError, parse_calls
-from fixtures.scoring.scorer import unfit
+from fixtures.scoring.scorer import schema_mismatch
 
 RIGHT = '[{"name":"area.of","arguments":{"width":2.5,"unit":"cm"}}]'
 SAME = 'area.of(unit="cm", width=2.5)'
@@ -40,12 +41,12 @@ def test_the_choice_does_not_depend_on_the_order_of_a_clear_majority(example):
         assert parse_calls(majority(example, texts)) == parse_calls(RIGHT)
 
 
-def test_scaffolds_that_draw_otherwise_have_other_names():
+def test_scaffolds_that_sample_differently_have_different_names():
     """Found: a hotter best_of_8 was replayed, and would have been recorded, as the cooler one."""
     eight = SCAFFOLDS["best_of_8"]
     hotter = eight._replace(draw=replace(eight.draw, temperature=1.5))
-    with pytest.raises(ValueError, match=r"hot_8 draws as .*needs another name"):
-        refuse_namesakes({"best_of_8": eight, "hot_8": hotter})
+    with pytest.raises(ValueError, match=r"hot_8 samples as .*has to be renamed"):
+        refuse_shared_names({"best_of_8": eight, "hot_8": hotter})
 
 
 @pytest.fixture(scope="module")
@@ -58,49 +59,49 @@ def grammars(model):
     return grammar.Grammars(model, 260)
 
 
-def test_every_gold_answer_keeps_to_its_grammar(bench, model, grammars):
+def test_every_gold_answer_is_in_its_grammar(bench, model, grammars):
     """In the schema's order of arguments; where the gold contradicts its own schema it cannot."""
-    astray = []
-    for example in [example for example in bench.examples.values() if gold_calls(example)][::9]:
+    rejected = []
+    for example in [example for example in bench.items.examples.values() if gold_calls(example)][::9]:
         matcher = grammars.matcher(grammar.grammar_of(example))
         gold = gold_calls(example)
         for token in [*model.tokenizer.encode(render_calls(gold), add_special_tokens=False), model.end_of_turn]:
             if not np.isfinite(matcher.allowed(np.zeros(260, dtype=np.float32))[token]):
-                astray.append(example.id)
+                rejected.append(example.id)
                 break
-            matcher.take(token)
-    assert len(astray) <= 2, astray
+            matcher.accept(token)
+    assert len(rejected) <= 2, rejected
 
 
 def test_a_constrained_answer_is_a_call_that_fits(model, example):
     """From a model of random weights, greedy and sampled; it may only be cut off."""
     (prompt,) = render_prompts([example], model.tokenizer, model.end_of_turn)
-    constrained = decode.Prompt(prompt.id, prompt.tokens[-40:], (), grammar.grammar_of(example))
-    free = decode.Prompt("free", prompt.tokens[-30:], ())
+    constrained = Prompt(prompt.id, prompt.tokens[-40:], (), grammar.grammar_of(example))
+    free = Prompt("free", prompt.tokens[-30:], ())
     for temperature in (0.0, 1.0):
-        decoding = Decoding(150, temperature=temperature, samples=1 + 3 * (temperature > 0))
+        decoding = Decoding(150, draw=Draw("draw", samples=1 + 3 * (temperature > 0), temperature=temperature))
         finished = 0
-        for answer in decode.complete(model, [constrained, free], decoding):
-            if answer.id == prompt.id and answer.finish == "stop":
-                calls = parse_calls(answer.text)
+        for completion in decode.complete(model, [constrained, free], decoding):
+            if completion.id == prompt.id and completion.finish == "stop":
+                calls = parse_calls(completion.text)
                 if isinstance(calls, ParseError):
                     assert calls.detail.endswith("is too large a number")
                 else:
                     assert calls
-                    assert unfit(calls, example) is None
+                    assert schema_mismatch(calls, example) is None
                 finished += 1
-            elif answer.id == prompt.id:
-                assert answer.text.startswith('[{"name":"area.of","arguments":{"width":')
+            elif completion.id == prompt.id:
+                assert completion.text.startswith('[{"name":"area.of","arguments":{"width":')
         assert finished or temperature == 0
 
 
 def test_forced_tokens_take_no_forward_pass_of_their_own(model, example):
-    told = []
+    steps = []
     (prompt,) = render_prompts([example], model.tokenizer, model.end_of_turn)
-    asked = decode.Prompt(prompt.id, prompt.tokens[-40:], (), grammar.grammar_of(example))
-    (answer,) = decode.complete(model, [asked], Decoding(35), told.append)
-    assert answer.tokens == 35
-    assert len(told) <= 10
+    constrained = Prompt(prompt.id, prompt.tokens[-40:], (), grammar.grammar_of(example))
+    (completion,) = decode.complete(model, [constrained], Decoding(35), steps.append)
+    assert completion.tokens == 35
+    assert len(steps) <= 10
 
 
 def test_a_tool_that_no_grammar_can_be_made_of_is_named(grammars):

@@ -1,19 +1,19 @@
-"""Layers for answering compute what the layers they stand for do."""
+"""Layers for decoding compute what the layers that they replace do."""
 
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 
-from fixtures.arms import Hyper
-from fixtures.modeling import loading, lora
+from fixtures.config import Hyper
+from fixtures.modeling import forward, lora
 from fixtures.modeling.cpu import blas, blocks
 
 
 @pytest.fixture(autouse=True)
 def in_place(monkeypatch):
     """As if on a core with such kernels; a product of blocks is right on any."""
-    monkeypatch.setattr(blas, "multiplies_small_in_place", lambda: True)
+    monkeypatch.setattr(blas, "has_small_kernels", lambda: True)
     mx.random.seed(0)
 
 
@@ -26,29 +26,29 @@ def close(a, b):
 def test_a_linear_layer_of_few_rows_and_of_many(shape, bias):
     layer = nn.Linear(576, 96, bias=bias)
     x = mx.random.normal((*shape, 576))
-    assert close(blocks.prepared(layer)(x), layer(x))
+    assert close(blocks.for_decoding(layer)(x), layer(x))
 
 
 def test_blocks_are_made_for_few_rows_only():
-    layer = blocks.prepared(nn.Linear(576, 96))
+    layer = blocks.for_decoding(nn.Linear(576, 96))
     assert layer.blocks.most == 54
     layer(mx.zeros((55, 576)))
-    assert layer.blocks._blocks is None
+    assert layer.blocks.cut is None
     layer(mx.zeros((54, 576)))
-    assert layer.blocks._blocks.shape == (3, 576, 32)
+    assert layer.blocks.cut.shape == (3, 576, 32)
 
 
 def test_an_embedding_as_the_vocabulary_projection():
     layer = nn.Embedding(64, 48)
-    made, x = blocks.prepared(layer), mx.random.normal((3, 2, 48))
+    made, x = blocks.for_decoding(layer), mx.random.normal((3, 2, 48))
     assert close(made.as_linear(x), layer.as_linear(x))
     assert close(made(mx.array([[3, 63]])), layer(mx.array([[3, 63]])))
 
 
 def test_a_layer_that_blocks_do_not_fit_stays_as_it_is():
-    assert blocks.prepared(nn.Linear(48, 40)) is None
-    assert blocks.prepared(nn.QuantizedLinear(64, 64)) is None
-    assert blocks.prepared(nn.Embedding(50, 48)) is None
+    assert blocks.for_decoding(nn.Linear(48, 40)) is None
+    assert blocks.for_decoding(nn.QuantizedLinear(64, 64)) is None
+    assert blocks.for_decoding(nn.Embedding(50, 48)) is None
 
 
 def test_an_adapter_is_not_rounded_away():
@@ -64,23 +64,21 @@ def test_an_adapter_is_not_rounded_away():
 
 
 def test_no_layer_is_changed_where_the_blas_copies_small_factors(module, monkeypatch):
-    monkeypatch.setattr(blas, "multiplies_small_in_place", lambda: False)
-    lora.fuse(module)
+    monkeypatch.setattr(blas, "has_small_kernels", lambda: False)
+    lora.merge(module)
     assert {type(layer) for _, layer in module.named_modules()}.isdisjoint(
-        {blocks.AnsweringLinear, blocks.AnsweringEmbedding}
+        {blocks.DecodingLinear, blocks.DecodingEmbedding}
     )
 
 
-def test_a_model_prepared_to_answer_is_the_same_model(module):
-    """With and without an adapter; and taking it off brings back the very layers."""
+def test_a_model_prepared_for_decoding_is_the_same_model(module):
+    """With and without an adapter; and detaching restores the very layers."""
     tokens = mx.array([[5, 6, 7]])
     before, layers = dict(tree_flatten(module.parameters())), dict(module.named_modules())
-    plain = loading.project(module, loading.hidden_states(module, tokens))
-    lora.fuse(module)
-    assert (
-        sum(isinstance(layer, blocks.AnsweringLinear) for _, layer in module.named_modules()) == 6
-    )  # 3 of 7 per block
-    assert close(loading.project(module, loading.hidden_states(module, tokens)), plain)
+    plain = forward.project(module, forward.hidden_states(module, tokens))
+    lora.merge(module)
+    assert sum(isinstance(layer, blocks.DecodingLinear) for _, layer in module.named_modules()) == 6  # 3 of 7 per block
+    assert close(forward.project(module, forward.hidden_states(module, tokens)), plain)
     lora.detach(module)
     assert dict(module.named_modules()).items() == layers.items()
     assert all(value is before[name] for name, value in tree_flatten(module.parameters()))
@@ -89,9 +87,9 @@ def test_a_model_prepared_to_answer_is_the_same_model(module):
     for _, layer in module.named_modules():
         if "lora_b" in layer:
             layer.lora_b = mx.random.normal(layer.lora_b.shape) * 0.1
-    adapted = loading.project(module, loading.hidden_states(module, tokens))
+    adapted = forward.project(module, forward.hidden_states(module, tokens))
     assert not close(adapted, plain)
-    lora.fuse(module)
-    assert close(loading.project(module, loading.hidden_states(module, tokens)), adapted)
+    lora.merge(module)
+    assert close(forward.project(module, forward.hidden_states(module, tokens)), adapted)
     lora.detach(module)
-    assert close(loading.project(module, loading.hidden_states(module, tokens)), plain)
+    assert close(forward.project(module, forward.hidden_states(module, tokens)), plain)

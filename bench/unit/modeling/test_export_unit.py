@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
-from fixtures.arms import Hyper
+from fixtures.config import Hyper
 from fixtures.modeling import export, lora
 
 HYPER = Hyper(rank=2, alpha=6)
@@ -28,7 +28,7 @@ def saved(tmp_path):
     """A model with rope over neighbours, and an adapter for it that does something."""
     module = model(rope_traditional=True)
     lora.attach(module, HYPER, seed=1)
-    weights = lora.weights(module)
+    weights = lora.trainable_weights(module)
     module.update(lora.tree_unflatten([(n, mx.random.normal(w.shape) * 0.1) for n, w in weights.items()]))
     lora.save(module, HYPER, tmp_path)
     return module, tmp_path
@@ -39,7 +39,7 @@ def test_peft_weights_fit_the_original_order_of_rows(saved, tmp_path):
     module, folder = saved
     export.to_peft(folder, tmp_path / "peft", module, "someone/original")
     config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
-    arrays = lora.read(tmp_path / "peft" / "adapter_model.safetensors")
+    arrays = lora.read_arrays(tmp_path / "peft" / "adapter_model.safetensors")
     original = model(rope_traditional=False)
     for layer in original.model.layers:
         for projection, heads in ((layer.self_attn.q_proj, 4), (layer.self_attn.k_proj, 2)):

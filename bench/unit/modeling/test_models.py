@@ -6,39 +6,39 @@ import mlx.core as mx
 import pytest
 
 from fixtures import prompts
-from fixtures.arms import Decoding, Hyper
+from fixtures.config import Decoding, Hyper
 from fixtures.generation import decode
-from fixtures.modeling import kv_cache, loading
-from fixtures.modeling.batching import singly
-from fixtures.modeling.worker_pool import Team
+from fixtures.modeling import forward, kv_cache, loading, registry
+from fixtures.modeling.batching import single_rows
+from fixtures.modeling.worker_pool import WorkerPool
 from fixtures.training import trainer
 from fixtures.training.methods import sft
 
 
-def test_a_quantized_qwen_trains_and_answers(tiny_qwen, example, tmp_path):
+def test_a_quantized_qwen_trains_and_generates(tiny_qwen, example, tmp_path):
     model = loading.load(str(tiny_qwen))
     assert model.id == "tiny-qwen2-4bit"
     assert model.stop_tokens == {257}
     rows = prompts.render_prompts([example], model.tokenizer, model.end_of_turn)
     hyper = Hyper(rank=16, alpha=32, lr=1e-2, final_lr=1e-3, warmup_steps=5, epochs=80, batch_size=1)
     losses = []
-    team = Team(model, str(tiny_qwen), 1)
+    pool = WorkerPool(model, str(tiny_qwen), 1)
     trainer.train(
-        team, sft.METHOD.objective, singly(rows), hyper, 0, tmp_path / "c", lambda step: losses.append(step.loss)
+        pool, sft.METHOD.objective, single_rows(rows), hyper, 0, tmp_path / "c", lambda step: losses.append(step.loss)
     )
     assert losses[-1] < 0.1 * losses[0]
-    (answer,) = decode.complete(model, rows[:1], Decoding(max_new_tokens=80))
-    assert answer.text == '[{"name":"area.of","arguments":{"width":2.5}}]'
-    assert answer.finish == "stop"
+    (completion,) = decode.complete(model, rows[:1], Decoding(max_new_tokens=80))
+    assert completion.text == '[{"name":"area.of","arguments":{"width":2.5}}]'
+    assert completion.finish == "stop"
 
 
 def test_the_fingerprint_follows_the_weights(tiny_qwen, tmp_path):
-    first = loading.fingerprint(tiny_qwen)
-    assert first == loading.fingerprint(tiny_qwen)
+    first = registry.fingerprint(tiny_qwen)
+    assert first == registry.fingerprint(tiny_qwen)
     for file in tiny_qwen.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
-    assert loading.fingerprint(tmp_path) != first
+    assert registry.fingerprint(tmp_path) != first
 
 
 def random_model(kind, **further):
@@ -54,9 +54,9 @@ def random_model(kind, **further):
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_model_of_a_known_kind_is_taken(kind, tied):
+def test_a_model_of_a_known_kind_is_accepted(kind, tied):
     further = {"tie_word_embeddings": tied, "max_position_embeddings": 99, "rope_theta": 1e4, "head_dim": 8}
-    loading._check(random_model(kind, **further), "m", kind)
+    loading.check(random_model(kind, **further), "m", kind)
 
 
 def test_a_model_that_scales_its_logits_is_refused():
@@ -66,34 +66,34 @@ def test_a_model_that_scales_its_logits_is_refused():
         "rope_theta": 1e4, "logits_scaling": 8.0, "attention_multiplier": 1.0, "embedding_multiplier": 1.0,
         "residual_multiplier": 1.0,
     }  # fmt: skip
-    with pytest.raises(loading.ModelError, match="m: a granite model changes its logits after the vocab"):
-        loading._check(random_model("granite", **further), "m", "granite")
+    with pytest.raises(forward.ModelError, match="m: a granite model changes its logits after the vocab"):
+        loading.check(random_model("granite", **further), "m", "granite")
 
 
 def test_a_model_without_a_known_head_is_refused():
-    with pytest.raises(loading.ModelError, match="does not know how a gemma2 model is built"):
-        loading._check(random_model("gemma2", head_dim=8), "m", "gemma2")
+    with pytest.raises(forward.ModelError, match="does not know how a gemma2 model is built"):
+        loading.check(random_model("gemma2", head_dim=8), "m", "gemma2")
 
 
 def test_a_model_with_a_sliding_window_is_refused():
     """Found: our caches would have shown a layer everything, as if it had no window; then, only after training."""
     layers = ["sliding_attention", "full_attention"]
     module = random_model("llama", layer_types=layers, sliding_window=8, tie_word_embeddings=True)
-    with pytest.raises(loading.ModelError, match="see the last 8 tokens only"):
-        loading._check(module, "m", "llama")
-    with pytest.raises(loading.ModelError, match="see the last 8 tokens only"):
-        loading.hidden_states(module, mx.array([[1, 2]]), [kv_cache.Beginning() for _ in layers])
-    with pytest.raises(loading.ModelError, match="see the last 8 tokens only"):
+    with pytest.raises(forward.ModelError, match="see the last 8 tokens only"):
+        loading.check(module, "m", "llama")
+    with pytest.raises(forward.ModelError, match="see the last 8 tokens only"):
+        forward.hidden_states(module, mx.array([[1, 2]]), [kv_cache.PrefixCache() for _ in layers])
+    with pytest.raises(forward.ModelError, match="see the last 8 tokens only"):
         kv_cache.Slots(1).layers[0].make_mask(2, window_size=8)
 
 
 def test_an_unknown_model_lists_the_known_ones():
-    with pytest.raises(loading.ModelError, match=r"neither a known model \(smollm2_135m, qwen2_5_1_5b\) nor a folder"):
+    with pytest.raises(forward.ModelError, match=r"neither a known model \(smollm2_135m, qwen2_5_1_5b\) nor a folder"):
         loading.load("gpt-7")
 
 
 def test_an_unreachable_hub_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    source = loading.HubRepository("callbench/absent", "main", "callbench/absent")
-    with pytest.raises(loading.ModelError, match=r"callbench/absent at main.*pass its path as --model"):
-        loading._from_hub(source, offline=True)
+    source = registry.HubRepository("callbench/absent", "main", "callbench/absent")
+    with pytest.raises(forward.ModelError, match=r"callbench/absent at main.*pass its path as --model"):
+        registry.from_hub(source, offline=True)

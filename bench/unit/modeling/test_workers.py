@@ -1,4 +1,4 @@
-"""Worker processes share the work without changing it, and their failures are told."""
+"""Worker processes share the work without changing it, and their failures are reported."""
 
 import dataclasses
 import os
@@ -8,17 +8,17 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from fixtures import arms
+from fixtures import config
 from fixtures.modeling import loading, lora
-from fixtures.modeling.batching import batch_order, singly
+from fixtures.modeling.batching import batch_order, single_rows
 from fixtures.modeling.cpu import blas
-from fixtures.modeling.worker_pool import Team, WorkerError
+from fixtures.modeling.worker_pool import WorkerError, WorkerPool
 from fixtures.prompts import Prompt
 from fixtures.runs import inference
 from fixtures.training import trainer
 from fixtures.training.methods import sft
 
-HYPER = arms.Hyper(rank=2, alpha=4, lr=1e-2, final_lr=1e-3, warmup_steps=1, epochs=2, batch_size=3)
+HYPER = config.Hyper(rank=2, alpha=4, lr=1e-2, final_lr=1e-3, warmup_steps=1, epochs=2, batch_size=3)
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,9 @@ def model(lively_qwen):
 @pytest.fixture(scope="module")
 def pair(model, lively_qwen):
     """This process and one worker."""
-    team = Team(model, str(lively_qwen), 2, offline=True)
-    yield team
-    team.close()
+    pool = WorkerPool(model, str(lively_qwen), 2, offline=True)
+    yield pool
+    pool.close()
 
 
 @pytest.fixture(scope="module")
@@ -43,22 +43,22 @@ def rows():
     ]
 
 
-def add(model, share, tell):
-    tell(f"adding {share}")
-    if share == [13]:
+def add(model, shard, on_message):
+    on_message(f"adding {shard}")
+    if shard == [13]:
         raise ValueError("unlucky")
-    if share == ["die"]:
+    if shard == ["die"]:
         os.kill(os.getpid(), signal.SIGKILL)
-    return sum(share)
+    return sum(shard)
 
 
-def test_results_keep_their_order_and_messages_come_home(pair):
-    told = []
-    assert pair.run(add, [[1, 2], [4]], told.append) == [3, 4]
-    assert sorted(told) == ["adding [1, 2]", "adding [4]"]
+def test_results_keep_their_order_and_messages_arrive(pair):
+    messages = []
+    assert pair.run(add, [[1, 2], [4]], messages.append) == [3, 4]
+    assert sorted(messages) == ["adding [1, 2]", "adding [4]"]
 
 
-def test_a_failure_is_raised_here_and_the_team_goes_on(pair):
+def test_a_failure_is_raised_here_and_the_pool_stays_usable(pair):
     with pytest.raises(WorkerError, match=r"(?s)worker 1 failed.*ValueError: unlucky"):
         pair.run(add, [[1], [13]])
     assert pair.run(add, [[1], [2]]) == [1, 2]
@@ -77,47 +77,49 @@ def test_a_failure_here_ends_the_workers(pair):
 
 
 def test_two_processes_train_what_one_trains(model, pair, rows, lively_qwen, tmp_path):
-    groups, objective = singly(rows), sft.METHOD.objective
-    alone = trainer.train(Team(model, str(lively_qwen), 1), objective, groups, HYPER, 0, tmp_path / "a")
+    groups, objective = single_rows(rows), sft.METHOD.objective
+    alone = trainer.train(WorkerPool(model, str(lively_qwen), 1), objective, groups, HYPER, 0, tmp_path / "a")
     alone = {name: np.array(value) for name, value in alone.items()}
     together = trainer.train(pair, objective, groups, HYPER, 0, tmp_path / "b")
     again = {name: np.array(value) for name, value in together.items()}
     for name, value in alone.items():
         assert mx.allclose(mx.array(value), together[name], rtol=1e-3, atol=1e-5)
     lora.save(model.module, HYPER, tmp_path)
-    asked = inference.Questions(tmp_path, arms.Decoding(2), rows[:1])
-    pair.run(inference.answer, [asked, asked])  # leaves fused layers behind
+    shard = inference.PromptShard(tmp_path, config.Decoding(2), rows[:1])
+    pair.run(inference.generate_shard, [shard, shard])  # leaves merged layers behind
     for name, value in trainer.train(pair, objective, groups, HYPER, 0, tmp_path / "c").items():
         assert np.array_equal(again[name], value)
 
 
-def test_a_worker_whose_first_share_comes_late_gets_the_adapter(model, pair, rows, lively_qwen, tmp_path):
+def test_a_worker_whose_first_shard_comes_late_gets_the_adapter(model, pair, rows, lively_qwen, tmp_path):
     """rft at the smoke scale: of a batch of two and one of one, the latter came first."""
-    groups, seed, hyper = singly(rows[:3]), 0, dataclasses.replace(HYPER, batch_size=2)
+    groups, seed, hyper = single_rows(rows[:3]), 0, dataclasses.replace(HYPER, batch_size=2)
     assert [len(batch) for batch in batch_order([group.length for group in groups], hyper, seed)][:2] == [1, 2]
-    asked = inference.Questions(None, arms.Decoding(2), rows[:1])
-    pair.run(inference.answer, [asked, asked])  # the worker has no adapter on
-    alone = trainer.train(Team(model, str(lively_qwen), 1), sft.METHOD.objective, groups, hyper, seed, tmp_path / "a")
+    shard = inference.PromptShard(None, config.Decoding(2), rows[:1])
+    pair.run(inference.generate_shard, [shard, shard])  # the worker has no adapter attached
+    alone = trainer.train(
+        WorkerPool(model, str(lively_qwen), 1), sft.METHOD.objective, groups, hyper, seed, tmp_path / "a"
+    )
     alone = {name: np.array(value) for name, value in alone.items()}
     for name, value in trainer.train(pair, sft.METHOD.objective, groups, hyper, seed, tmp_path / "b").items():
         assert np.allclose(alone[name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_a_team_of_three_shares_the_threads_of_blas(model, lively_qwen):
-    team, threads = Team(model, str(lively_qwen), 3, offline=True), blas.cores()
-    assert team.run(add, [[1], [2], [3]]) == [1, 2, 3]
+def test_a_pool_of_three_shares_the_threads_of_blas(model, lively_qwen):
+    pool, threads = WorkerPool(model, str(lively_qwen), 3, offline=True), blas.cores()
+    assert pool.run(add, [[1], [2], [3]]) == [1, 2, 3]
     assert blas.cores() == threads
-    team.close()
-    with pytest.raises(ValueError, match="4 shares for a team of 3"):
-        team.run(add, [[1]] * 4)
+    pool.close()
+    with pytest.raises(ValueError, match="4 shards for a pool of 3"):
+        pool.run(add, [[1]] * 4)
 
 
-def test_two_processes_answer_what_one_answers(model, pair, rows):
-    def questions(*parts):
-        return [inference.Questions(None, arms.Decoding(12, batch_size=2), list(part)) for part in parts]
+def test_two_processes_generate_what_one_generates(model, pair, rows):
+    def shards_of(*parts):
+        return [inference.PromptShard(None, config.Decoding(12, batch_size=2), list(part)) for part in parts]
 
-    found = {1: [], 2: []}
-    for size, shares in ((1, questions(rows)), (2, questions(rows[::2], rows[1::2]))):
-        pair.run(inference.answer, shares, lambda step, size=size: found[size].extend(step.finished))
-    assert len({completion.text for completion in found[1]}) == len(rows)
-    assert sorted(found[1], key=str) == sorted(found[2], key=str)
+    completions = {1: [], 2: []}
+    for size, shards in ((1, shards_of(rows)), (2, shards_of(rows[::2], rows[1::2]))):
+        pair.run(inference.generate_shard, shards, lambda step, size=size: completions[size].extend(step.finished))
+    assert len({completion.text for completion in completions[1]}) == len(rows)
+    assert sorted(completions[1], key=str) == sorted(completions[2], key=str)

@@ -1,17 +1,28 @@
 """Ranges are read strictly, and a number outside one explains itself."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
 from fixtures.plugin.expected import ExpectedError, Range, entry, load_expected
 from fixtures.stats.accuracy import Accuracy
+from fixtures.storage.files import ROOT
 
 RANGE = Range(0.46, 0.56, 312, (0, 1, 2), "seeds 0-2")
 
 
-def test_the_projects_own_ranges_can_be_read():
-    assert isinstance(load_expected(), dict)
+def test_every_range_belongs_to_a_test():
+    """A misspelt or outdated entry would never be compared with anything."""
+    command = [sys.executable, "-m", "pytest", "bench", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of -n
+    listed = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+    tests = {line.partition("::")[2] for line in listed.splitlines()}
+    ranges = load_expected()
+    assert ranges
+    assert {name for entries in ranges.values() for name in entries} <= tests
 
 
 def test_only_an_accuracy_over_the_same_items_can_be_inside():

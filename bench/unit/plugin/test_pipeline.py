@@ -1,4 +1,4 @@
-"""The pytest glue, seen from outside: which tests run when, and what a user reads."""
+"""The pytest plugin from outside: which tests run when, and what a user reads."""
 
 import os
 import re
@@ -11,25 +11,27 @@ from xml.etree import ElementTree
 
 import pytest
 
+from fixtures.config import Options
 from fixtures.data import regimes
 from fixtures.data.bfcl import DatasetError
 from fixtures.plugin import terminal
 from fixtures.plugin.expected import Range
 from fixtures.report import summary
-from fixtures.runs import evidence, ledger
-from fixtures.runs.session import Bench, Options
-from fixtures.scoring.verdict import RULERS
+from fixtures.runs import evidence
+from fixtures.runs.registered import load_claims
+from fixtures.runs.session import Bench
+from fixtures.scoring.verdict import SCORERS
 from fixtures.stats.accuracy import Accuracy
-from fixtures.stats.claims import load_claims
+from fixtures.storage.files import ROOT
 
 
-def python(*arguments, cwd=ledger.ROOT):
+def python(*arguments, cwd=ROOT):
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of -n
     return subprocess.run([sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False)
 
 
 def collected(*options):
-    run = python("-m", "pytest", "bench", "--ignore=bench/unit", "--collect-only", "-q", *options)
+    run = python("-m", "pytest", "bench", "--collect-only", "-q", *options)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 
@@ -47,9 +49,28 @@ def test_without_replay_there_is_nothing_to_replay():
     assert "test_replay[" not in listed
 
 
-def test_the_documented_selections_select():
+def test_a_documented_selection_of_cells():
     assert collected("-k", "generalization and sft and unseen_tools").count("::") == 1
     assert collected("-k", "generalization").count("::") == 6
+
+
+EXPERIMENTS = sorted(path.stem.removeprefix("test_") for path in (ROOT / "bench").glob("test_*.py"))
+NAMED = [name for name in EXPERIMENTS if name not in ("replay", "search")]  # these have options of their own
+
+
+@pytest.mark.parametrize("experiment", NAMED)
+def test_an_experiment_is_selected_alone_by_its_name(experiment):
+    """Found: `-k rl` also selected a claim, and unit tests with "earlier" and "overlap" in their names."""
+    listed = collected("-k", experiment)
+    files = {line.partition("::")[0] for line in listed.splitlines() if "::" in line}
+    assert files
+    assert all(file.startswith(f"bench/test_{experiment}") for file in files), files
+
+
+def test_unit_tests_run_only_when_they_are_named():
+    """So that a replay, which a user's CI runs, takes seconds."""
+    assert "bench/unit" not in collected()
+    assert "bench/unit" not in collected("--replay")
 
 
 def test_several_seeds_are_an_axis_but_the_base_model_has_none():
@@ -58,40 +79,40 @@ def test_several_seeds_are_an_axis_but_the_base_model_has_none():
     assert listed.count("base") == 3
 
 
-WISHES = """
+REQUIREMENTS = """
 import sys, pytest
-class Told:
+class Printer:
     def pytest_collection_finish(self, session):
-        from fixtures.plugin.fixtures import BENCH, wishes
-        for arm, split, scaffold in wishes(session.items, session.config.stash[BENCH]):
-            print("wish", arm.id, split, scaffold)
-sys.exit(pytest.main(["bench", "--ignore=bench/unit", "--collect-only", "-q", *sys.argv[1:]], plugins=[Told()]))
+        from fixtures.plugin.axes import BENCH, requirements
+        for arm, split, scaffold in requirements(session.items, session.config.stash[BENCH]):
+            print("required", arm, split, scaffold)
+sys.exit(pytest.main(["bench", "--collect-only", "-q", *sys.argv[1:]], plugins=[Printer()]))
 """
 
 
-def wanted(*options):
-    run = python("-c", WISHES, *options)
+def required(*options):
+    run = python("-c", REQUIREMENTS, *options)
     assert run.returncode == 0, run.stdout + run.stderr
-    return {line.removeprefix("wish ") for line in run.stdout.splitlines() if line.startswith("wish ")}
+    return {line.removeprefix("required ") for line in run.stdout.splitlines() if line.startswith("required ")}
 
 
-def test_what_a_run_will_ask_is_known_before_it():
-    """By parameters, by a module's own fixtures, and by claims; grades have no scaffold."""
-    assert wanted("-k", "test_diversity and four_80", "--seed", "0,2") == {
+def test_what_a_run_requires_is_known_before_it():
+    """From parameters, from a module's marker, and from claims; log-probabilities have no scaffold."""
+    assert required("-k", "test_diversity and four_80", "--seed", "0,2") == {
         f"sft-four_80-s{seed} seen_tools plain" for seed in (0, 2)
     }
-    assert wanted("-k", "test_generalization and unseen_patterns", "--resume") == {
+    assert required("-k", "test_generalization and unseen_patterns", "--resume") == {
         "base unseen_patterns plain", "sft-no_parallel_multiple-s0 unseen_patterns plain",
     }  # fmt: skip
-    assert wanted("-k", "test_graded and base and seen_tools and not unseen") == {"base seen_tools None"}
-    of_claims = wanted("-k", "test_claims and sft_helps")
+    assert required("-k", "test_graded and base and seen_tools and not unseen") == {"base seen_tools None"}
+    of_claims = required("-k", "test_claims and sft_helps")
     assert {"base seen_tools plain", "sft-simple_320-s0 seen_tools plain"} < of_claims
     assert "sft-no_parallel_multiple-s0 unseen_patterns None" in of_claims
-    assert wanted("-k", "test_search or test_export", "--search", "sft") == set()
+    assert required("-k", "test_search or test_export", "--search", "sft") == set()
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         (["--replay", "--record"], "--replay and --record exclude each other"),
         (["--record", "--items", "9"], "--record and --items exclude each other: results/ has all items"),
@@ -101,10 +122,10 @@ def test_what_a_run_will_ask_is_known_before_it():
         (["--json", "bench"], "needs the name of a file, found 'bench'"),
     ],
 )
-def test_bad_options_are_told_before_anything_runs(given, told):
+def test_bad_options_are_refused_before_anything_runs(given, message):
     run = python("-m", "pytest", "bench", "--collect-only", *given)
     assert run.returncode == 4
-    assert told in run.stderr
+    assert message in run.stderr
 
 
 def test_accuracies_are_in_the_junit_report(tmp_path):
@@ -120,7 +141,7 @@ def test_accuracies_are_in_the_junit_report(tmp_path):
 def test_a_part_of_the_items_can_be_replayed():
     """Ranges and claims are of all items: the first are met by intervals, the second are not decided."""
     chosen = "(test_methods and sft) or (test_claims and sft_helps)"
-    run = python("-m", "pytest", "bench", "--ignore=bench/unit", "--replay", "--items", "2", "-q", "-rs", "-k", chosen)
+    run = python("-m", "pytest", "bench", "--replay", "--items", "2", "-q", "-rs", "-k", chosen)
     assert run.returncode == 0, run.stdout
     assert "2 passed" in run.stdout
     assert "no multiple item is among the first 2 of seen_tools" in run.stdout
@@ -130,9 +151,9 @@ def test_a_part_of_the_items_can_be_replayed():
 def test_claims_that_more_seeds_decided_are_not_decided_by_one():
     """Found: `pytest bench -k claims` failed, as its one seed found otherwise than all that are recorded."""
     live, replay = Options(), Options(replay=True)
-    assert "decided with seeds [0, 1]; with [0]" in evidence.other_than_decided(live, [0], [0, 1])
-    assert not evidence.other_than_decided(live, [0, 1], [0, 1])
-    assert not evidence.other_than_decided(replay, [0, 1, 2], [0, 1])
+    assert "decided with seeds [0, 1]; with [0]" in evidence.differs_from_decided(live, [0], [0, 1])
+    assert not evidence.differs_from_decided(live, [0, 1], [0, 1])
+    assert not evidence.differs_from_decided(replay, [0, 1, 2], [0, 1])
 
 
 def test_a_split_of_nothing_says_what_is_loaded(bench, monkeypatch):
@@ -140,7 +161,7 @@ def test_a_split_of_nothing_says_what_is_loaded(bench, monkeypatch):
     of_java = regimes.Split("all_patterns", lambda partition, examples: [i for i in examples if "java" in i])
     monkeypatch.setitem(regimes.SPLITS, "java", of_java)
     with pytest.raises(DatasetError, match=r"the split java selects nothing; .*items of irrelevance, live_simple"):
-        bench.test_ids("java")
+        bench.items.test_ids("java")
 
 
 def test_claims_that_are_not_decided_yet_count_in_a_live_runs_correction(bench, monkeypatch):
@@ -156,7 +177,7 @@ def test_claims_that_are_not_decided_yet_count_in_a_live_runs_correction(bench, 
 @pytest.mark.parametrize("slow", ["mlx.core", "scipy.stats", "scipy.optimize", "mlx_lm", "transformers"])
 def test_starting_imports_nothing_slow(slow):
     """Replay needs no MLX, and each of these takes a fifth of a second or more."""
-    assert python("-c", f"import sys, fixtures.terminal; sys.exit({slow!r} in sys.modules)").returncode == 0
+    assert python("-c", f"import sys, fixtures.plugin.terminal; sys.exit({slow!r} in sys.modules)").returncode == 0
 
 
 def test_a_moved_number_explains_itself(monkeypatch):
@@ -169,7 +190,7 @@ def test_a_moved_number_explains_itself(monkeypatch):
 
 
 def measured(arm, reasons):
-    named = {item: dict(zip(RULERS, given, strict=True)) for item, given in reasons.items()}
+    named = {item: dict(zip(SCORERS, given, strict=True)) for item, given in reasons.items()}
     return {"arm": arm, "where": "seen_tools", "reasons": named, "tokens": 7 * len(named), "reach": None}
 
 
@@ -178,22 +199,23 @@ def test_the_summary_has_n_intervals_and_the_paired_difference(total):
     items = [f"i{k}" for k in range(total)]
     base = measured("base", dict.fromkeys(items, ["parse_error"] * 3))
     trained = measured("sft-all-s0", dict.fromkeys(items, ["ok"] * 3))
-    text = summary.render([trained, base], 120)
-    assert "depends on the verdict" not in text
+    text = summary.render([trained, base])
+    assert "depends on the scorer" not in text
     assert f"{total}/{total}" in text
     share = "100.0%" if total >= 50 else "–"
     assert re.search(rf"{total}/{total} +{share} ", text)
     assert f"{total} parse_error" in text
-    assert "seen_tools: sft-all-s0 - base = +100.0 pts" in text
+    assert f"seen_tools, n = {total}" in text
+    assert "sft-all-s0 - base = +100.0 pts" in text
     assert f"{total} fixed, 0 broken of {total}" in text
     assert text.index("base ") < text.index("sft-all-s0 ")
 
 
 @pytest.mark.parametrize("left_out", ["", "base", "sft-all-s0"])
-def test_the_summary_compares_an_arm_with_what_it_was_built_on(left_out):
+def test_the_summary_compares_an_arm_with_its_reference(left_out):
     arms = [arm for arm in ("base", "sft-all-s0", "dpo-all-s0", "dpo-all-s0+repair", "sft-all-s1") if arm != left_out]
-    text = summary.render([measured(arm, {"i0": ["ok"] * 3}) for arm in arms], 120)
-    pairs = re.findall(r"seen_tools: (\S+) - (\S+) = ", text)
+    text = summary.render([measured(arm, {"i0": ["ok"] * 3}) for arm in arms])
+    pairs = re.findall(r"^(\S+) - (\S+) = ", text, re.MULTILINE)
     whole = {"dpo-all-s0+repair": "dpo-all-s0", "dpo-all-s0": "sft-all-s0", "sft-all-s0": "base", "sft-all-s1": "base"}
     expected = {arm: below for arm, below in whole.items() if left_out not in (arm, below)}
     if left_out == "sft-all-s0":
@@ -201,23 +223,23 @@ def test_the_summary_compares_an_arm_with_what_it_was_built_on(left_out):
     assert dict(pairs) == expected
 
 
-def test_the_summary_flags_a_ranking_that_depends_on_the_verdict():
-    """One arm has two items right by `bfcl` only, the other one item by every ruler."""
+def test_the_summary_flags_a_ranking_that_depends_on_the_scorer():
+    """One arm has two items right by `bfcl` only, the other one item by every scorer."""
     lossy = ["argument_value", "ok", "argument_value"]
     first = measured("a", {"i0": lossy, "i1": lossy, "i2": ["call_count"] * 3})
     second = measured("b", {"i0": ["ok"] * 3, "i1": ["call_count"] * 3, "i2": ["call_count"] * 3})
-    assert summary.render([first, second], 120).splitlines()[-1] == (
-        "seen_tools: the ranking of b and a depends on the verdict: strict +33.3, bfcl -33.3, equivalent +33.3 pts"
+    assert summary.render([first, second]).splitlines()[-1] == (
+        "the ranking of b and a depends on the scorer: strict +33.3, bfcl -33.3, equivalent +33.3 pts"
     )
 
 
 def test_updating_one_runs_snapshots_keeps_the_others(tmp_path):
     """On a copy: on the checkout itself, it accepted whatever the scoring had become."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ledger.ROOT, capture_output=True, text=True, check=True)
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in tracked.stdout.split("\0")[:-1]:
-        if (ledger.ROOT / name).is_file():
+        if (ROOT / name).is_file():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ledger.ROOT / name, tmp_path / name)
+            shutil.copy(ROOT / name, tmp_path / name)
     kept, updated = (
         tmp_path / "snapshots" / f"smollm2_135m-{scale}" / "test_replay.ambr" for scale in ("default", "smoke")
     )

@@ -3,11 +3,11 @@
 import json
 
 from fixtures.report import outputs
-from fixtures.scoring.verdict import RULERS
+from fixtures.scoring.verdict import SCORERS
 
 
 def measured(arm, *reasons):
-    by_item = {f"i{k}": dict.fromkeys(RULERS, reason) | {"bfcl": "ok"} for k, reason in enumerate(reasons)}
+    by_item = {f"i{k}": dict.fromkeys(SCORERS, reason) | {"bfcl": "ok"} for k, reason in enumerate(reasons)}
     return {"where": "seen_tools", "arm": arm, "reasons": by_item, "tokens": 9}
 
 
@@ -15,24 +15,24 @@ OUTCOME = outputs.Outcome("m-smoke", [measured("sft", "ok", "call_count", "ok")]
 
 
 def test_json_has_every_number_with_its_n_and_interval():
-    told = json.loads(outputs.as_json(OUTCOME))
-    (row,) = told["measured"]
+    document = json.loads(outputs.as_json(OUTCOME))
+    (row,) = document["measured"]
     assert row["right"] == {"strict": 2, "bfcl": 3, "equivalent": 2}
     assert (row["n"], round(row["accuracy"], 3)) == (3, 0.667)
     assert 0 < row["low"] < row["accuracy"] < row["high"] < 1
-    assert told["passed"] is False
-    assert told["failed"] == ["t::x[sft]"]
+    assert document["passed"] is False
+    assert document["failed"] == ["t::x[sft]"]
 
 
 def test_markdown_has_a_table_and_what_failed():
     text = outputs.as_markdown(OUTCOME)
     assert text.startswith("## callbench ✗ m-smoke")
-    assert "| seen_tools | sft | 2/3 | 66.7% | [20.8%, 93.9%] | 3 | 2 |" in text
+    assert "| seen_tools | sft | 2/3 | – | [20.8%, 93.9%] | 3 | 2 |" in text
     assert "### Failed\n\n```\nt::x[sft]\n```" in text
     assert "Changed verdicts" not in text
     assert outputs.as_markdown(OUTCOME._replace(failed=[])).startswith("## callbench ✓")
 
 
-def test_the_same_cell_of_two_tests_is_told_once():
+def test_the_same_cell_of_two_tests_is_reported_once():
     twice = OUTCOME._replace(measured=OUTCOME.measured * 2)
     assert outputs.numbers(twice) == outputs.numbers(OUTCOME)

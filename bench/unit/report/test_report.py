@@ -4,21 +4,21 @@ import json
 import re
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
-from fixtures.arms import Arm, Completion, Draw
+from fixtures.arms import Arm, Completion, Draw, Recording
+from fixtures.config import Options
 from fixtures.data import regimes
-from fixtures.generation.forced_choice import Grade, as_row
-from fixtures.report import __main__ as report
-from fixtures.report import cells, summary, tables
+from fixtures.generation.forced_choice import GoldLogprob
+from fixtures.report import build, cells, summary, tables
 from fixtures.runs import flips
 from fixtures.runs.evidence import measure
-from fixtures.runs.ledger import NotRecordedError, RecordingError, record_arm, record_grades
-from fixtures.runs.session import Bench, Options
-from fixtures.scoring.verdict import OK, RULERS, Verdict, unanimous
-from fixtures.stats.claims import load_claims
+from fixtures.runs.ledger import NotRecordedError, RecordingError, record_completions, record_gold_logprobs
+from fixtures.runs.registered import load_claims
+from fixtures.runs.session import Bench
+from fixtures.scoring.verdict import OK, SCORERS, Verdict, unanimous
 
 EVIL = '[{"name": "a"}]</script><script>window.hacked = true</script><img src=x onerror="window.hacked = true">'
 ITEMS = 5_000  # twice as many answers
@@ -63,10 +63,10 @@ def shown(browser, tmp_path_factory):
          "verdicts": [REASONS[(k + arm) % 3]] * 3, "detail": "<b>why</b>"}
         for arm in (0, 1) for k in range(ITEMS)
     ]  # fmt: skip
-    data = {"arms": ["base", "sft"], "rulers": RULERS, "items": items, "answers": answers}
+    data = {"arms": ["base", "sft"], "scorers": SCORERS, "items": items, "answers": answers}
     path = tmp_path_factory.mktemp("report") / "index.html"
     path.write_text(
-        report.page("run", [], [], {"Results": tables.Table(["on", "arm"], [["seen_tools", "<i>base</i>"]])}, data)
+        build.page("run", [], [], {"Results": tables.Table(["on", "arm"], [["seen_tools", "<i>base</i>"]])}, data)
     )
     browser.get(path.as_uri())
     yield browser
@@ -141,7 +141,7 @@ def test_a_phone_needs_no_sideways_scrolling(shown):
 
 def test_embedded_data_cannot_end_its_element():
     data = {"text": EVIL + "<!-- & \u2028 \ud800"}
-    text = report.embedded(data)
+    text = build.embedded(data)
     assert not re.search(r"[<>&]|[^\x00-\x7f]", text)
     assert json.loads(text) == data
 
@@ -154,8 +154,9 @@ def test_markdown_and_latex_keep_special_characters():
 
 def record_answers(bench, name, split, verdict):
     """An arm's made-up answers to all of a split's items."""
-    answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in bench.test_ids(split)}
-    record_arm(bench.recorded.folder, name, answers, dict.fromkeys(answers, unanimous(verdict)), {})
+    answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in bench.items.test_ids(split)}
+    verdicts = dict.fromkeys(answers, unanimous(verdict))
+    record_completions(bench.recorded.folder, Recording.parse(name), answers, verdicts, {})
 
 
 @pytest.fixture
@@ -168,41 +169,43 @@ def recorded(tmp_path, monkeypatch):
     return made
 
 
-def test_a_report_tells_how_likely_the_gold_answers_are(recorded, tmp_path):
-    grades = [Grade(i, -5.0, 10, "tool", 2, k % 2 == 0) for k, i in enumerate(recorded.test_ids("seen_tools"))]
-    record_grades(tmp_path / "results" / recorded.run, Arm("base"), grades, {})
-    report.write(recorded, tmp_path / "report")
-    n = len(grades)
-    row = f"| seen_tools | base | {n} | -0.500 | [-0.500, -0.500] | {n // 2} of {n} |"
+def test_a_report_shows_the_log_probability_of_the_gold_answers(recorded, tmp_path):
+    logprobs = [
+        GoldLogprob(i, -5.0, 10, "tool", 2, k % 2 == 0) for k, i in enumerate(recorded.items.test_ids("seen_tools"))
+    ]
+    record_gold_logprobs(tmp_path / "results" / recorded.run, Arm("base"), logprobs, {})
+    build.write(recorded, tmp_path / "report")
+    n = len(logprobs)
+    row = f"| seen_tools | base | {n} | -0.500 | [-0.500, -0.500] | {n // 2}/{n} |"
     assert row in (tmp_path / "report" / "tables.md").read_text()
-    assert "Likelihood of the gold answer" in (tmp_path / "report" / "index.html").read_text()
+    assert "Log-probability of the gold answer" in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_without_a_choice_of_tools_nothing_is_forced():
     """--items 1 of seen tools is a question with one tool."""
-    grades = {"i": Grade("i", -5.0, 10, "tool", 1, True)}
-    ((*_, share, interval),) = tables.likelihoods([("seen_tools", Arm("base"), grades, {"i": 0})]).rows
-    assert (share, interval) == ("0 of 0", "")
+    logprobs = {"i": GoldLogprob("i", -5.0, 10, "tool", 1, True)}
+    ((*_, counts, interval),) = build.logprob_table([("seen_tools", Arm("base"), logprobs, {"i": 0})]).rows
+    assert (counts, interval) == ("0/0", "")
     measured = {
         "where": "seen_tools",
         "arm": "base",
-        "grades": list(map(as_row, grades.values())),
+        "logprobs": [asdict(one) for one in logprobs.values()],
         "clusters": {"i": 0},
     }
-    assert "0/0" in summary.render_grades([measured], 120)
+    assert "0/0" in summary.render_logprobs([measured])
 
 
 def test_a_report_has_every_recorded_arm(recorded, tmp_path):
-    files = {path.name for path in report.write(recorded, tmp_path / "report")}
+    files = {path.name for path in build.write(recorded, tmp_path / "report")}
     assert {"index.html", "tables.md", "tables.tex", "ladder.svg", "ladder.png", "errors.svg"} <= files
     table = (tmp_path / "report" / "tables.md").read_text()
-    n = len(recorded.test_ids("seen_tools"))
+    n = len(recorded.items.test_ids("seen_tools"))
     assert re.search(rf"\| seen_tools \| base \| 0 \| {n} \| 0\.0%", table)
     page = (tmp_path / "report" / "index.html").read_text()
     assert "http" not in re.sub(
         r'xmlns(:\w+)?="[^"]*"|http-equiv', "", page.split('<script type="application/json"')[0]
     )
-    report.write(recorded, tmp_path / "again")
+    build.write(recorded, tmp_path / "again")
     assert page == (tmp_path / "again" / "index.html").read_text()
 
 
@@ -218,21 +221,21 @@ def test_a_report_of_one_arm_on_one_split(name, split, drawn, tmp_path, monkeypa
     monkeypatch.setattr("fixtures.runs.ledger.RESULTS", tmp_path / "results")
     made = Bench(Options(scale="smoke", replay=True))
     record_answers(made, name, split, OK)
-    files = report.write(made, tmp_path / "report")
+    files = build.write(made, tmp_path / "report")
     assert {path.stem for path in files if path.suffix == ".svg"} == drawn
     assert f"| {split} | {name} |" in (tmp_path / "report" / "tables.md").read_text()
 
 
-def test_likelihoods_alone_are_reported_and_decide(tmp_path, monkeypatch):
+def test_log_probabilities_alone_are_reported_and_decide(tmp_path, monkeypatch):
     """Found: "nothing is recorded", and a claim on likelihoods had the seeds of which there were answers."""
     monkeypatch.setattr("fixtures.runs.ledger.RESULTS", tmp_path / "results")
     made = Bench(Options(scale="smoke", replay=True))
     claim = load_claims()["sft_makes_unseen_patterns_likelier"]
     for arm in (Arm("base"), Arm("sft", "no_parallel_multiple", 1), Arm("sft", "no_parallel_multiple", 2)):
-        grades = [Grade(i, -5.0 + arm.seed, 10, "tool", 2, True) for i in made.test_ids(claim.split)]
-        record_grades(tmp_path / "results" / made.run, arm, grades, {})
+        logprobs = [GoldLogprob(i, -5.0 + arm.seed, 10, "tool", 2, True) for i in made.items.test_ids(claim.split)]
+        record_gold_logprobs(tmp_path / "results" / made.run, arm, logprobs, {})
     assert measure(made, claim).seeds == [1, 2]
-    report.write(made, tmp_path / "report")
+    build.write(made, tmp_path / "report")
     assert "sft-no_parallel_multiple-s2" in (tmp_path / "report" / "tables.md").read_text()
 
 
@@ -253,37 +256,38 @@ def test_a_diff_of_chosen_answers_is_refused(recorded, tmp_path, monkeypatch):
     """Found: of best_of_8 it compared the first sample, with the sign of another result."""
     folder = tmp_path / "results" / recorded.run
     answers = {f"i#{k}" if k else "i": Completion("i", "hash", "[]", 3, "stop", k) for k in range(2)}
-    record_arm(folder, "sft-all_patterns-s0+best_of_8", answers, dict.fromkeys(answers, unanimous(OK)), {})
+    recording = Recording(Arm("sft", "all_patterns"), "best_of_8")
+    record_completions(folder, recording, answers, dict.fromkeys(answers, unanimous(OK)), {})
     monkeypatch.setattr("fixtures.runs.flips.RESULTS", tmp_path / "results")
-    with pytest.raises(RecordingError, match="several answers to an item"):
+    with pytest.raises(RecordingError, match="several completions of an item"):
         flips.between("sft-all_patterns-s0", "sft-all_patterns-s0+best_of_8", recorded.run)
 
 
 def test_a_run_without_recordings_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr("fixtures.runs.ledger.RESULTS", tmp_path)
     with pytest.raises(RecordingError, match=r"nothing is recorded in results/.*--record"):
-        report.write(Bench(Options(replay=True)), tmp_path / "report")
+        build.write(Bench(Options(replay=True)), tmp_path / "report")
 
 
 def test_answers_to_other_splits_are_no_part_of_one_that_shares_items(recorded, tmp_path):
     """unseen_patterns shares seen_tools' items: it is not recorded, and no error, until one of seen_tools' is lost."""
     draw, base = Draw(), Arm("base")
-    grades = [Grade(i, -5.0, 10, "tool", 2, True) for i in recorded.test_ids("seen_tools")]
-    record_grades(tmp_path / "results" / recorded.run, base, grades, {})
+    logprobs = [GoldLogprob(i, -5.0, 10, "tool", 2, True) for i in recorded.items.test_ids("seen_tools")]
+    record_gold_logprobs(tmp_path / "results" / recorded.run, base, logprobs, {})
     with pytest.raises(NotRecordedError, match="only other splits are recorded"):
-        recorded.drawn(base, "unseen_patterns", draw)
+        recorded.completions(base, "unseen_patterns", draw)
     with pytest.raises(NotRecordedError, match="only other splits are recorded"):
-        recorded.graded(base, "unseen_patterns")
+        recorded.gold_logprobs(base, "unseen_patterns")
     few = Bench(Options(scale="smoke", replay=True, items=6))
     with pytest.raises(NotRecordedError, match="only other splits are recorded"):
-        few.drawn(base, "unseen_patterns", draw)
+        few.completions(base, "unseen_patterns", draw)
     path = recorded.recorded.folder / "base.jsonl"
-    shared = set(recorded.test_ids("seen_tools")).intersection(recorded.test_ids("unseen_patterns"))
+    shared = set(recorded.items.test_ids("seen_tools")).intersection(recorded.items.test_ids("unseen_patterns"))
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if json.loads(line)["id"] != min(shared)))
     for split in ("seen_tools", "unseen_patterns"):
         with pytest.raises(RecordingError, match="lacks") as caught:
-            Bench(Options(scale="smoke", replay=True)).drawn(base, split, draw)
+            Bench(Options(scale="smoke", replay=True)).completions(base, split, draw)
         assert not isinstance(caught.value, NotRecordedError)
 
 
@@ -297,12 +301,12 @@ def level(*seeds):
     return cells.Cell("sft", "all_patterns", "plain", "unseen_patterns", judgements, 0.0, None, clusters).level()
 
 
-def test_seeds_that_are_never_right_tell_no_more_of_the_items_than_one():
+def test_seeds_that_are_never_correct_show_no_more_of_the_items_than_one():
     """Found: one seed's 0 of 94 reached up to 3.9 %, and three seeds' to 2.1 %."""
     one, three = level([]), level([], [], [])
     assert one.high == pytest.approx(0.0393, abs=1e-4)
     assert (three.low, three.high) == (one.low, one.high)
-    assert three.right == (0, 0, 0)
+    assert three.correct == (0, 0, 0)
 
 
 def test_seeds_that_differ_widen_an_accuracys_interval():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.arms import Completion
+from fixtures.arms import Completion, Recording
 from fixtures.runs import flips, ledger
 from fixtures.scoring.verdict import OK, Judgement, Verdict, unanimous
 
@@ -12,10 +12,10 @@ LATER = {"item_0": unanimous(OK), "item_1": Judgement(WRONG, OK, WRONG), "item_2
 
 def record(folder, arm, judgements):
     answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in judgements}
-    ledger.record_arm(folder, arm, answers, judgements, {})
+    ledger.record_completions(folder, Recording.parse(arm), answers, judgements, {})
 
 
-def test_flips_are_told_by_ruler_and_reason():
+def test_flips_are_reported_by_scorer_and_reason():
     before = {f"item_{i}": unanimous(OK).reasons for i in range(3)}
     after = {i: judgement.reasons for i, judgement in LATER.items()}
     first, *rest = flips.render("sft", before, after).splitlines()
@@ -39,15 +39,15 @@ def test_two_folders_are_compared_arm_by_arm(tmp_path):
     for name, judgements in {"a": dict.fromkeys(LATER, unanimous(OK)), "b": LATER}.items():
         record(tmp_path / name, "base", judgements)
         record(tmp_path / name, "sft", judgements if name == "a" else dict.fromkeys(LATER, unanimous(OK)))
-    told = flips.between(str(tmp_path / "a"), str(tmp_path / "b"), "run")
-    assert "base: 2 of 3 items flipped" in told
-    assert told.splitlines()[-1] == "sft: no flips"
+    text = flips.between(str(tmp_path / "a"), str(tmp_path / "b"), "run")
+    assert "base: 2 of 3 items flipped" in text
+    assert text.splitlines()[-1] == "sft: no flips"
 
 
 def test_a_commit_is_compared_with_itself():
     """Read with git; a run that this repository has recorded since long."""
-    told = flips.between("HEAD", "HEAD", "smollm2_135m-smoke")
-    assert "base: no flips" in told.splitlines()
+    text = flips.between("HEAD", "HEAD", "smollm2_135m-smoke")
+    assert "base: no flips" in text.splitlines()
 
 
 def test_an_unknown_side_says_what_was_looked_for(tmp_path):

@@ -1,4 +1,4 @@
-"""Training and asking through the caches, end to end on a tiny model and real BFCL items."""
+"""Training and inference through the caches, end to end on a tiny model and real BFCL items."""
 
 import shutil
 from contextlib import contextmanager
@@ -7,7 +7,8 @@ from dataclasses import replace
 import mlx.core as mx
 import pytest
 
-from fixtures.arms import Arm, Decoding, Draw, Hyper, Scale
+from fixtures.arms import Arm, Draw
+from fixtures.config import VERSIONS, Decoding, Hyper, Scale
 from fixtures.data import regimes
 from fixtures.modeling import lora
 from fixtures.runs import inference, runner
@@ -18,8 +19,8 @@ from fixtures.training.methods import METHODS
 ARM = Arm("sft", "all_patterns")
 
 
-def grade(item, text):
-    """Half of what a random model says, by its letters."""
+def score(item, text):
+    """Calls half of a random model's texts correct, by their letters."""
     value = sum(map(ord, text)) % 5
     return value < 2, value / 4
 
@@ -37,22 +38,22 @@ def silent(label):
 @pytest.fixture
 def arms(tiny_qwen, bench, tmp_path, monkeypatch):
     """A maker of fresh sessions over one cache folder."""
-    examples = bench.examples  # from the real cache
+    examples = bench.items.examples  # from the real cache
     monkeypatch.setenv("CALLBENCH_CACHE", str(tmp_path))
-    rows = regimes.subset(bench.partition.train, 4, 0, examples)
+    rows = regimes.subset(bench.items.partition.train, 4, 0, examples)
     hyper = Hyper(rank=2, alpha=4, epochs=1, batch_size=2, warmup_steps=1)
     scale = Scale(str(tiny_qwen), hyper=hyper, decoding=Decoding(max_new_tokens=4, batch_size=1))
 
     def session():
-        asker = inference.Asker(scale, silent, offline=True, workers=1)
-        return runner.LiveArms(asker, examples, lambda regime: rows, grade)
+        model = inference.InferenceRunner(scale, silent, offline=True, workers=1)
+        return runner.ArmRunner(model, examples, lambda regime: rows, score)
 
     return session
 
 
 @pytest.fixture
 def ids(bench):
-    return bench.test_ids("unseen_tools")[:5]
+    return bench.items.test_ids("unseen_tools")[:5]
 
 
 @pytest.fixture
@@ -79,54 +80,58 @@ def test_an_adapter_is_trained_once_for_all_sessions(arms, trainings):
 
 def test_a_plan_finds_what_is_made_and_makes_nothing(arms, ids, trainings):
     """Not even while another process holds the locks of what it is making."""
-    asks = [lambda a: a.adapter(ARM), lambda a: a.complete(ARM, ids, Draw()), lambda a: a.graded(ARM, ids)]
-    for ask in asks:
+    requests = [lambda a: a.adapter(ARM), lambda a: a.complete(ARM, ids, Draw()), lambda a: a.gold_logprobs(ARM, ids)]
+    for request in requests:
         session = arms()
-        with pytest.raises(inference.NotMadeError), session.asker.only_planning():
-            ask(session)
+        with pytest.raises(inference.NotCachedError), session.inference.only_planning():
+            request(session)
     assert trainings == []
     made = arms()
-    for ask in asks:
-        ask(made)
-    for ask in asks:
+    for request in requests:
+        request(made)
+    for request in requests:
         session = arms()
-        with session.asker.only_planning():
-            ask(session)
-    model = made.asker.scale.model
-    assert timings.per_unit(made.asker.root, "training sft", model) > 0
-    assert timings.per_unit(made.asker.root, timings.answering("sft", "", 4), model) > 0
-    assert timings.per_unit(made.asker.root, "training dpo", model) is None
-    assert made.describe(ARM, Draw()) == (told := arms().describe(ARM, Draw()))
-    assert told["seconds"] > 0 < told["gflops"]
-    assert told["pace"].keys() == {timings.training("sft"), timings.answering("sft", "", 4), timings.READING}
-    assert told["weights"] == {ARM.id: made.adapter(ARM).weights}
+        with session.inference.only_planning():
+            request(session)
+    model = made.inference.scale.model
+    assert timings.per_unit(made.inference.root, "training sft", model) > 0
+    assert timings.per_unit(made.inference.root, timings.generating("sft", "", 4), model) > 0
+    assert timings.per_unit(made.inference.root, "training dpo", model) is None
+    assert made.describe(ARM, Draw()) == (training := arms().describe(ARM, Draw()))
+    assert training["seconds"] > 0 < training["gflops"]
+    assert training["pace"].keys() == {
+        timings.training("sft"),
+        timings.generating("sft", "", 4),
+        timings.LOG_PROBABILITIES,
+    }
+    assert training["weights"] == {str(ARM): made.adapter(ARM).weights}
 
 
 def test_a_round_without_data_changes_nothing_but_the_first_one_has_to_have_some(arms, monkeypatch):
     """Found: one round of GRPO whose rewards were all equal lost the whole arm."""
-    drawing = METHODS["sft"]
+    usual = METHODS["sft"]
 
     def only_in(*rounds):
-        return replace(drawing, rounds=3, groups=lambda stage: drawing.groups(stage) if stage.round in rounds else [])
+        return replace(usual, rounds=3, groups=lambda of: usual.groups(of) if of.number in rounds else [])
 
     monkeypatch.setitem(METHODS, "sft", only_in(0))
     once = arms().adapter(ARM)
     monkeypatch.setitem(METHODS, "sft", only_in(0, 2))
     assert arms().adapter(ARM) != once
     monkeypatch.setitem(METHODS, "sft", only_in(1, 2))
-    with pytest.raises(trainer.TrainingError, match="nothing to learn from"):
+    with pytest.raises(trainer.TrainingError, match="nothing to train on"):
         arms().adapter(ARM)
 
 
-def test_an_unnamed_draw_is_an_arms_own_greedy_answers():
+def test_an_unnamed_draw_is_an_arms_own_greedy_completions():
     """Found: samples of a user's unnamed draw were recorded in place of the arm's answers."""
     with pytest.raises(ValueError, match=r"samples=2.*needs a name"):
         Draw(samples=2, temperature=0.8)
 
 
-def test_a_method_can_ask_to_be_trained_anew(arms, trainings, monkeypatch):
+def test_a_method_of_a_new_version_is_trained_anew(arms, trainings, monkeypatch):
     first = arms().adapter(ARM)
-    monkeypatch.setitem(METHODS, "sft", replace(METHODS["sft"], recipe=1))
+    monkeypatch.setitem(VERSIONS, "method sft", 1)
     assert arms().adapter(ARM).key != first.key
     assert len(trainings) == 2
 
@@ -139,19 +144,19 @@ def test_the_base_models_answers_are_kept_by_what_rounds_them(arms, monkeypatch)
 
 
 @pytest.mark.parametrize(("before", "paced"), [([], True), (["rft"], False)])
-def test_a_training_whose_samples_were_there_tells_no_pace(arms, before, paced):
+def test_a_training_with_cached_samples_is_not_timed(arms, before, paced):
     """Plans said 17 minutes for DPO, which takes 35: its first times were taken after rft had drawn its samples."""
     made = arms()
     for method in [*before, "dpo"]:
         made.adapter(Arm(method, "all_patterns"))
-    assert (timings.per_unit(made.asker.root, "training dpo", made.asker.scale.model) is not None) == paced
+    assert (timings.per_unit(made.inference.root, "training dpo", made.inference.scale.model) is not None) == paced
 
 
-def test_a_recorded_arm_names_the_weights_of_all_that_it_goes_on_from(arms):
+def test_a_recorded_arm_names_the_weights_of_all_that_it_was_initialised_from(arms):
     made = arms()
     further = Arm("second_epoch", "all_patterns")
     weights = made.describe(further, Draw())["weights"]
-    assert weights == {arm.id: made.adapter(arm).weights for arm in (ARM, further)}
+    assert weights == {str(arm): made.adapter(arm).weights for arm in (ARM, further)}
     assert len(set(weights.values())) == 2
     assert made.describe(Arm("base"), Draw())["weights"] == {"base": ""}
 
@@ -160,7 +165,7 @@ def test_more_samples_leave_those_that_are_there(arms, ids):
     """Drawn again beside others, a sample may round differently."""
     few, many = (Draw("best", samples=n, temperature=1.0) for n in (2, 3))
     first = arms().complete(ARM, ids, few)
-    for path in (arms().asker.root / "completions").glob("*.jsonl"):
+    for path in (arms().inference.root / "completions").glob("*.jsonl"):
         path.write_text(path.read_text().replace('"text": "', '"text": "kept '))
     kept = arms().complete(ARM, ids, few)
     assert kept != first
@@ -176,30 +181,30 @@ def test_the_base_model_needs_no_training(arms, ids, trainings):
 
 def test_an_interrupted_evaluation_keeps_its_answers(arms, ids, monkeypatch):
     expected = arms().complete(ARM, ids, Draw())
-    for path in (arms().asker.root / "completions").glob("*.jsonl"):
+    for path in (arms().inference.root / "completions").glob("*.jsonl"):
         path.unlink()
-    real, asked = inference.append_completions, []
+    real, appended = inference.append_completions, []
 
     def interrupt(path, completions):
         real(path, completions)
-        asked.append(len(completions))
-        if len(asked) == 1:
+        appended.append(len(completions))
+        if len(appended) == 1:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(inference, "append_completions", interrupt)
     session = arms()
-    session.asker.base_model()
+    session.inference.base_model()
     with pytest.raises(KeyboardInterrupt):
         session.complete(ARM, ids, Draw())
-    layers = session.asker.base_model().module.named_modules()
-    assert not any(isinstance(layer, lora.AnsweringLinear) for _, layer in layers)
+    layers = session.inference.base_model().module.named_modules()
+    assert not any(isinstance(layer, lora.DecodingLinear) for _, layer in layers)
     assert arms().complete(ARM, ids, Draw()) == expected
-    assert sum(asked) == len(ids)
+    assert sum(appended) == len(ids)
 
 
 def test_answers_are_cached_by_arm(arms, ids):
     base, trained = arms().complete(Arm("base"), ids, Draw()), arms().complete(ARM, ids, Draw())
-    assert len(list((arms().asker.root / "completions").glob("*.jsonl"))) == 2
+    assert len(list((arms().inference.root / "completions").glob("*.jsonl"))) == 2
     assert arms().complete(Arm("base"), ids[::-1], Draw()) == base
     assert {c.prompt for (c,) in base.values()} == {c.prompt for (c,) in trained.values()}
 
@@ -230,25 +235,25 @@ def test_methods_on_top_of_sft_start_from_it_and_are_made_once(arms, ids, traini
     assert (made.spec["start"][1] == sft.weights) == (rounds == 1)
     assert arms().complete(arm, ids, Draw()) == answers
     assert len(trainings) == 1 + rounds
-    weights = [lora.read(a.folder / lora.ADAPTER_FILE) for a in (sft, made)]
+    weights = [lora.read_arrays(a.folder / lora.ADAPTER_FILE) for a in (sft, made)]
     assert any(not mx.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_an_adapter_follows_the_grades_of_its_samples(arms, monkeypatch):
+def test_an_adapter_follows_the_scores_of_its_samples(arms, monkeypatch):
     arm = Arm("dpo", "all_patterns")
     before, stricter = arms().adapter(arm), arms()
-    stricter.grade = lambda item, text: (False, 0.0)
+    stricter.score = lambda item, text: (False, 0.0)
     assert stricter.adapter(arm).key != before.key
 
 
-def test_an_adapter_that_came_out_otherwise_is_asked_anew(arms, ids, monkeypatch):
+def test_an_adapter_with_other_weights_has_results_of_its_own(arms, ids, monkeypatch):
     """The same key on another machine, or with more processes: nothing of the first one is taken for its."""
     further, real = Arm("second_epoch", "all_patterns"), trainer.train
     old, new = arms(), arms()
-    before = old.adapter(ARM), old.adapter(further).key, old.complete(ARM, ids, Draw()), old.graded(ARM, ids)
+    before = old.adapter(ARM), old.adapter(further).key, old.complete(ARM, ids, Draw()), old.gold_logprobs(ARM, ids)
     shutil.rmtree(before[0].folder)
     monkeypatch.setattr(trainer, "train", lambda *given: real(*given[:4], given[4] + 1, *given[5:]))
-    after = new.adapter(ARM), new.adapter(further).key, new.complete(ARM, ids, Draw()), new.graded(ARM, ids)
+    after = new.adapter(ARM), new.adapter(further).key, new.complete(ARM, ids, Draw()), new.gold_logprobs(ARM, ids)
     assert (before[0].key, before[0].spec) == (after[0].key, after[0].spec)
     assert all(a != b for a, b in zip(before[1:], after[1:], strict=True))
 
@@ -268,15 +273,15 @@ def test_an_interrupted_round_is_the_only_one_made_again(arms, monkeypatch):
         arms().adapter(arm)
     resumed = arms().adapter(arm)
     assert len(calls) == 1 + METHODS["grpo"].rounds + 1
-    shutil.rmtree(arms().asker.root)
+    shutil.rmtree(arms().inference.root)
     assert arms().adapter(arm).weights == resumed.weights
 
 
 def test_log_probabilities_are_computed_once_and_survive_an_interruption(arms, ids, monkeypatch):
-    expected = arms().graded(ARM, ids)
-    for path in (arms().asker.root / "log_probabilities").glob("*.jsonl"):
+    expected = arms().gold_logprobs(ARM, ids)
+    for path in (arms().inference.root / "log_probabilities").glob("*.jsonl"):
         path.unlink()
-    real, appended = jsonl.append, []
+    real, appended = jsonl.append_rows, []
 
     def interrupt(path, found):
         real(path, found)
@@ -284,20 +289,23 @@ def test_log_probabilities_are_computed_once_and_survive_an_interruption(arms, i
         if len(appended) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(jsonl, "append", interrupt)
+    monkeypatch.setattr(jsonl, "append_rows", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        arms().graded(ARM, ids)
-    assert arms().graded(ARM, ids) == expected
+        arms().gold_logprobs(ARM, ids)
+    assert arms().gold_logprobs(ARM, ids) == expected
     assert len(appended) == len(ids)
-    assert arms().graded(ARM, ids) == expected
+    assert arms().gold_logprobs(ARM, ids) == expected
     assert len(appended) == len(ids)
 
 
-def test_grades_are_the_log_probabilities_of_the_gold_answer_and_of_the_first_tool(arms, bench):
+def test_the_graded_metric_is_of_the_gold_answer_and_of_the_first_tool(arms, bench):
     """Against the model's own logits, one text at a time."""
-    session, item = arms(), next(i for i in bench.test_ids("seen_tools") if len(bench.examples[i].tools) > 1)
-    found = session.graded(Arm("base"), [item])[item]
-    model = session.asker.base_model()
+    session, item = (
+        arms(),
+        next(i for i in bench.items.test_ids("seen_tools") if len(bench.items.examples[i].tools) > 1),
+    )
+    found = session.gold_logprobs(Arm("base"), [item])[item]
+    model = session.inference.base_model()
 
     def nats(prompt, completion):
         logits = model.module(mx.array([[*prompt, *completion]]))[0].astype(mx.float32)
@@ -306,21 +314,21 @@ def test_grades_are_the_log_probabilities_of_the_gold_answer_and_of_the_first_to
 
     (prompt,) = session.prompts([item])
     assert found.nats == pytest.approx(nats(prompt.tokens, prompt.completion), rel=1e-4)
-    texts = {t["name"]: f'[{{"name":"{t["name"]}","arguments' for t in bench.examples[item].tools}
+    texts = {t["name"]: f'[{{"name":"{t["name"]}","arguments' for t in bench.items.examples[item].tools}
     opened = {n: nats(prompt.tokens, model.tokenizer.encode(t, add_special_tokens=False)) for n, t in texts.items()}
     assert found.choice == max(opened, key=opened.get)
     assert found.tools == len(texts)
-    assert found.right == (found.choice in bench.examples[item].gold_names)
+    assert found.right == (found.choice in bench.items.examples[item].gold_names)
 
 
 def test_examples_come_before_each_question_from_training_alone(arms, ids):
     session = arms()
-    (shot,), (asked,) = session.shots(1), session.prompts(ids[:1], shots=1)
-    bare, text = session.prompts(ids[:1])[0], session.asker.model.tokenizer.decode(asked.tokens)
-    assert shot.id in session.rows("all_patterns")
+    (shot,), (prompt,) = session.shots(1), session.prompts(ids[:1], shots=1)
+    bare, text = session.prompts(ids[:1])[0], session.inference.model.tokenizer.decode(prompt.tokens)
+    assert shot.id in session.training_ids("all_patterns")
     assert shot.question in text
-    assert asked.tokens[-len(bare.tokens) :] == bare.tokens
-    assert asked.sha256 != bare.sha256
+    assert prompt.tokens[-len(bare.tokens) :] == bare.tokens
+    assert prompt.sha256 != bare.sha256
 
 
 def test_an_export_of_the_base_model_is_refused(arms, tmp_path):

@@ -6,141 +6,148 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fixtures.arms import Arm, Completion
+from fixtures.arms import Arm, Completion, Recording
+from fixtures.config import Options
 from fixtures.data import regimes
 from fixtures.modeling.cpu import blas
 from fixtures.plugin import options
 from fixtures.runs import budget, ledger, plan
-from fixtures.runs.inference import NotMadeError
-from fixtures.runs.session import Bench, Options
+from fixtures.runs.inference import NotCachedError
+from fixtures.runs.session import Bench, Requirement
 from fixtures.scoring.verdict import OK, unanimous
 from fixtures.stats.contrast import Contrast
 from fixtures.storage import timings
 
 SFT = Arm("sft", "all_patterns")
-ANSWERING = timings.answering("sft", "", 100)  # smoke's limit
-WISHES = {(arm, "seen_tools", "plain"): None for arm in (Arm("base"), SFT)}
+GENERATING = timings.generating("sft", "", 100)  # smoke's limit
+REQUIRED = {Requirement(arm, "seen_tools", "plain"): None for arm in (Arm("base"), SFT)}
 
 
 class Cache:
-    """In place of live.LiveArms: only the base model's answers are there."""
+    """In place of an ArmRunner: only the base model's completions are cached."""
 
     def adapter(self, arm):
-        raise NotMadeError(arm.id)
+        raise NotCachedError(str(arm))
 
     def complete(self, arm, ids, draw):
         if arm.method != "base":
-            raise NotMadeError(arm.id)
+            raise NotCachedError(str(arm))
 
 
 class Empty:
-    """In place of live.LiveArms: only these items are answered."""
+    """In place of an ArmRunner: only these items' completions are cached."""
 
     def __init__(self, ids=()):
         self.ids = set(ids)
 
     def complete(self, arm, ids, draw):
         if not self.ids.issuperset(ids):
-            raise NotMadeError(arm.id)
+            raise NotCachedError(str(arm))
 
 
 @pytest.fixture
 def bench(bench, tmp_path, monkeypatch):
-    examples = bench.examples  # from the real cache
+    examples = bench.items.examples  # from the real cache
     monkeypatch.setenv("CALLBENCH_CACHE", str(tmp_path))
     monkeypatch.setattr(ledger, "RESULTS", tmp_path)
     made = Bench(Options(scale="smoke"), lambda: pytest.fail("a plan shows no progress"))
-    made.__dict__ |= {"live": Cache(), "examples": examples}
+    made.__dict__["runner"] = Cache()
+    made.items.__dict__["examples"] = examples
     return made
 
 
 def test_a_step_that_was_never_done_has_no_time(bench):
-    text = plan.Plan(bench, WISHES).render()
+    text = plan.Plan(bench, REQUIRED).render()
     assert "train sft-all_patterns-s0 on 48 examples: never done" in text
-    assert "ask base 12 questions (seen_tools): in the cache" in text
+    assert "generate 12 completions with base (seen_tools): in the cache" in text
     assert "together 2 steps that were never done" in text
-    assert plan.TO_KNOW not in text  # it advises this very scale
+    assert plan.TO_MEASURE not in text  # it advises this very scale
     bench.options = replace(bench.options, scale="default")
-    assert plan.TO_KNOW in plan.Plan(bench, WISHES).header()
+    assert plan.TO_MEASURE in plan.Plan(bench, REQUIRED).header()
 
 
 def test_times_are_those_of_this_machine(bench):
     for seconds in (48.0, 96.0, 480.0):  # the median is 2 s an example
-        timings.note(bench.asker.root, "training sft", bench.scale.model, 48, seconds, "")
-    timings.note(bench.asker.root, ANSWERING, bench.scale.model, 100, 100.0, "")
-    text = plan.Plan(bench, WISHES).render()
+        timings.record(bench.inference.root, "training sft", bench.scale.model, 48, seconds, "")
+    timings.record(bench.inference.root, GENERATING, bench.scale.model, 100, 100.0, "")
+    text = plan.Plan(bench, REQUIRED).render()
     assert "train sft-all_patterns-s0 on 48 examples: about 2 min" in text
-    assert "ask sft-all_patterns-s0 12 questions (seen_tools): about 12 s" in text
+    assert "generate 12 completions with sft-all_patterns-s0 (seen_tools): about 12 s" in text
     assert "together about 2 min\n" in text
 
 
-def test_before_its_first_run_a_machine_is_told_the_recorded_pace(bench, tmp_path, monkeypatch):
+def test_before_its_first_run_a_machine_uses_the_recorded_pace(bench, tmp_path, monkeypatch):
     """100 and 400 GFLOP a unit, at 50 GFLOP/s here: 48 examples take 96 s, and 12 answers as long."""
     monkeypatch.setattr(blas, "gflops", lambda: 50.0)
-    told = {"pace": {"training sft": 1.0, ANSWERING: 4.0}, "gflops": 100.0}
-    ledger.record_arm(tmp_path / bench.run, "sft-all_patterns-s0", {}, {}, told)
-    planned = plan.Plan(bench, WISHES)
+    training = {"pace": {"training sft": 1.0, GENERATING: 4.0}, "gflops": 100.0}
+    ledger.record_completions(tmp_path / bench.run, Recording(SFT), {}, {}, training)
+    planned = plan.Plan(bench, REQUIRED)
     assert "train sft-all_patterns-s0 on 48 examples: about 2 min" in planned.render()
     assert planned.seconds == 96 + 96
-    assert planned.header()[0] == "callbench: 1 adapter to train, 12 answers to ask for: about 3 min"
+    assert planned.header()[0] == "callbench: 1 adapter to train, 12 completions to generate: about 3 min"
 
 
 def test_answers_are_counted_once_whatever_is_made_of_them(bench):
     """12 items of each split; unseen_patterns' lie in the others; repair reads plain answers; two of eight samples."""
-    bench.__dict__["live"] = Empty()
-    wishes = {(Arm("base"), split, s): None for split in regimes.SPLITS for s in ("plain", "repair")}
-    wishes |= {(SFT, "seen_tools", s): None for s in ("best_of_2", "best_of_8", "best_of_4")}
-    of_base, of_sft = plan.Plan(bench, wishes).questions()
-    everything = {i for split in regimes.SPLITS for i in bench.test_ids(split)}
+    bench.__dict__["runner"] = Empty()
+    required = {Requirement(Arm("base"), split, s): None for split in regimes.SPLITS for s in ("plain", "repair")}
+    required |= {Requirement(SFT, "seen_tools", s): None for s in ("best_of_2", "best_of_8", "best_of_4")}
+    of_base, of_sft = plan.Plan(bench, required).inferences()
+    everything = {i for split in regimes.SPLITS for i in bench.items.test_ids(split)}
     assert of_base.units == len(everything) < 12 * len(regimes.SPLITS)
-    assert of_sft.what == "sft-all_patterns-s0+best_of_8 12 questions 8 times (seen_tools)"
+    assert of_sft.what == "12 completions 8 times with sft-all_patterns-s0+best_of_8 (seen_tools)"
     assert of_sft.units == 8 * 12
 
 
 def test_of_a_split_only_what_others_lack_is_due(bench):
     """Two of the three splits are there."""
-    made = bench.test_ids("seen_tools") + bench.test_ids("unseen_patterns")
-    bench.__dict__["live"] = Empty(made)
-    wishes = {(Arm("base"), split, "plain"): None for split in ("unseen_tools", "seen_tools", "unseen_patterns")}
-    there, due = plan.Plan(bench, wishes).questions()
-    assert (there.made, there.units) == (True, len(set(made)))
-    assert (due.made, due.units) == (False, len(set(bench.test_ids("unseen_tools")) - set(made)))
+    made = bench.items.test_ids("seen_tools") + bench.items.test_ids("unseen_patterns")
+    bench.__dict__["runner"] = Empty(made)
+    required = {
+        Requirement(Arm("base"), split, "plain"): None for split in ("unseen_tools", "seen_tools", "unseen_patterns")
+    }
+    there, due = plan.Plan(bench, required).inferences()
+    assert (there.cached, there.units) == (True, len(set(made)))
+    assert (due.cached, due.units) == (False, len(set(bench.items.test_ids("unseen_tools")) - set(made)))
 
 
-def test_foretelling_a_recording_writes_and_trains_nothing(bench, tmp_path):
+def test_planning_a_recording_writes_and_trains_nothing(bench, tmp_path):
     """The header reads recorded runs for how answers spread; it must not take them for its own."""
     bench.options = replace(bench.options, record=True)
-    ids = bench.test_ids("seen_tools")
-    for name in ("base", SFT.id):
+    ids = bench.items.test_ids("seen_tools")
+    for arm in (Arm("base"), SFT):
         answers = {i: Completion(i, "hash", "[]", 3, "stop") for i in ids}
-        ledger.record_arm(tmp_path / bench.run, name, answers, dict.fromkeys(ids, unanimous(OK)), {})
+        ledger.record_completions(tmp_path / bench.run, Recording(arm), answers, dict.fromkeys(ids, unanimous(OK)), {})
     before = {path: path.read_bytes() for path in (tmp_path / bench.run).iterdir()}
-    assert "as answers spread in the recorded run of 1 seed" in plan.Plan(bench, WISHES).header()[-1]
+    assert "spread of the 1 recorded seed" in plan.Plan(bench, REQUIRED).header()[-1]
     assert {path: path.read_bytes() for path in (tmp_path / bench.run).iterdir()} == before
 
 
 def test_a_run_with_nothing_to_do_says_so(bench):
-    wishes = {(Arm("base"), "seen_tools", "plain"): None}
-    assert plan.Plan(bench, wishes).header() == ["callbench: what the experiments ask for is in the cache"]
+    required = {Requirement(Arm("base"), "seen_tools", "plain"): None}
+    assert plan.Plan(bench, required).header() == ["callbench: everything that these experiments need is in the cache"]
 
 
-def test_a_method_needs_what_it_goes_on_from(bench):
-    trained = [step.text.split()[1] for step in plan.Plan(bench, [(Arm("dpo", "all_patterns"), "", None)]).trainings()]
+def test_a_method_needs_what_it_is_initialised_from(bench):
+    trained = [
+        step.text.split()[1]
+        for step in plan.Plan(bench, [Requirement(Arm("dpo", "all_patterns"), "", None)]).trainings()
+    ]
     assert trained == ["sft-all_patterns-s0", "dpo-all_patterns-s0"]
 
 
 def test_what_could_be_seen_of_each_registered_comparison(bench):
     """(1.96 + 0.84) * sqrt(0.25 / 12) = 40.4 points."""
-    (effect,) = plan.Plan(bench, WISHES).effects
-    assert str(effect) == "sft - base on seen_tools, n=12: 40.4 pts, if 25% of the answers differ"
+    (effect,) = plan.Plan(bench, REQUIRED).effects
+    assert str(effect) == "sft - base on seen_tools, n = 12: 40.4 pts (if 25% of the answers differ)"
 
 
 @pytest.fixture
 def paced(bench):
-    """A second for each training example, and ten for each answer."""
-    for kind, seconds in {"training sft": 1.0, ANSWERING: 10.0}.items():
-        timings.note(bench.asker.root, kind, bench.scale.model, 1, seconds, "")
-    return plan.Plan(bench, WISHES)
+    """A second for each training example, and ten for each completion."""
+    for kind, seconds in {"training sft": 1.0, GENERATING: 10.0}.items():
+        timings.record(bench.inference.root, kind, bench.scale.model, 1, seconds, "")
+    return plan.Plan(bench, REQUIRED)
 
 
 def test_a_budget_buys_items_of_one_seed_where_nothing_tells_what_seeds_add(paced):
@@ -150,14 +157,14 @@ def test_a_budget_buys_items_of_one_seed_where_nothing_tells_what_seeds_add(pace
     assert all(choice.seconds == choice.seeds * (48 + 10 * choice.items) for choice in choices)
     assert budget.best(choices, 100)[0][:3] == (5, 1, 98)
     assert budget.best(choices, 10_000)[0][:3] == (12, 1, 168)
-    assert "in 80 s, the most is seen with --items 3 --seed 0, about 78 s:" in budget.render(paced, 80)
-    assert "sft - base on seen_tools, n=3: 80.9 pts" in budget.render(paced, 80)
+    assert "in 80 s, --items 3 --seed 0 shows the most, in about 78 s:" in budget.render(paced, 80)
+    assert "sft - base on seen_tools, n = 3: 80.9 pts" in budget.render(paced, 80)
 
 
 def test_a_budget_buys_seeds_where_they_differ(paced):
     """All items alike in a seed: a second one halves the variance, more items save nothing."""
     answers = np.repeat([[1.0], [0.0], [1.0]], 12, axis=1)
-    paced._spreads["sft_helps"] = Contrast(answers, range(12), binary=False)
+    paced.spreads["sft_helps"] = Contrast(answers, range(12), binary=False)
     assert budget.best(budget.choices(paced), 330)[0].seeds == 5
 
 
@@ -167,7 +174,7 @@ def test_a_budget_that_is_too_small_says_what_the_least_takes(paced):
 
 
 def test_a_budget_needs_the_pace(bench):
-    assert "2 steps were never done" in budget.render(plan.Plan(bench, WISHES), 100)
+    assert "2 steps were never done" in budget.render(plan.Plan(bench, REQUIRED), 100)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("1h30m", 5400), ("45s", 45), ("2h", 7200)])
@@ -183,20 +190,20 @@ def test_what_is_no_duration(text):
 
 def test_what_is_no_seed_and_no_time():
     """Found: `--budget 0m` ran everything, `--seed -1` failed in numpy."""
-    with pytest.raises(argparse.ArgumentTypeError, match="more than no time, found '0m'"):
+    with pytest.raises(argparse.ArgumentTypeError, match="a time above 0, found '0m'"):
         options.duration("0m")
     with pytest.raises(argparse.ArgumentTypeError, match="needs seeds of 0 or more, found 0,-1"):
         options.seeds("0,-1")
 
 
 def test_a_pace_is_of_one_kind_and_model(tmp_path):
-    timings.note(tmp_path, "answering", "a", 10, 20.0, "")
+    timings.record(tmp_path, "answering", "a", 10, 20.0, "")
     assert timings.per_unit(tmp_path, "answering", "a") == 2.0
     assert timings.per_unit(tmp_path, "answering", "b") is None
-    short, long = (timings.answering("sft", "", limit) for limit in (100, 300))
-    timings.note(tmp_path, short, "a", 1, 3.0, "")
+    short, long = (timings.generating("sft", "", limit) for limit in (100, 300))
+    timings.record(tmp_path, short, "a", 1, 3.0, "")
     assert timings.per_unit(tmp_path, long, "a") == 3.0  # for want of better
-    timings.note(tmp_path, long, "a", 1, 7.0, "")
+    timings.record(tmp_path, long, "a", 1, 7.0, "")
     assert [timings.per_unit(tmp_path, kind, "a") for kind in (short, long)] == [3.0, 7.0]
     with pytest.raises(ZeroDivisionError), timings.timed(tmp_path, "answering", "b", 1, ""):
         raise ZeroDivisionError

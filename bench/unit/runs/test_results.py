@@ -6,13 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from fixtures.arms import Arm, Completion, Draw
-from fixtures.runs import ledger
-from fixtures.runs.session import Bench, Options
+from fixtures.arms import Arm, Completion, Draw, Recording
+from fixtures.config import Options
+from fixtures.runs import ledger, provenance
+from fixtures.runs.session import Bench
 from fixtures.scoring.verdict import OK, Judgement, Verdict, unanimous
-from fixtures.storage import jsonl
+from fixtures.storage import files
 
 ARM = Arm("sft", "all_patterns", 1)
+GREEDY = Recording(ARM)
 
 
 def completion(i, text="[]"):
@@ -47,16 +49,16 @@ def test_a_recorded_arm_is_replayed(tmp_path):
     wrong = Verdict("argument_value", "x")
     verdicts = {"item_0": Judgement(wrong, OK, wrong), "item_1": unanimous(Verdict("parse_error", "not JSON"))}
     answers = {f"item_{i}": completion(i) for i in range(2)}
-    ledger.record_arm(tmp_path, ARM.id, {"item_0": answers["item_0"]}, verdicts, {"seed": 1})
-    ledger.record_arm(tmp_path, ARM.id, {"item_1": answers["item_1"]}, verdicts, {"seed": 1})
-    recorded = ledger.RecordedArms(tmp_path)
-    assert recorded.arm_ids() == [ARM.id]
+    ledger.record_completions(tmp_path, GREEDY, {"item_0": answers["item_0"]}, verdicts, {"seed": 1})
+    ledger.record_completions(tmp_path, GREEDY, {"item_1": answers["item_1"]}, verdicts, {"seed": 1})
+    recorded = ledger.RecordedRun(tmp_path)
+    assert recorded.recordings() == [GREEDY]
     assert recorded.complete(ARM, ["item_1", "item_0"], Draw()) == {i: [answer] for i, answer in answers.items()}
-    rows = [json.loads(line) for line in (tmp_path / f"{ARM.id}.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / f"{ARM!s}.jsonl").read_text().splitlines()]
     assert [row["strict"] for row in rows] == ["argument_value", "parse_error"]
     assert [row["bfcl"] for row in rows] == ["ok", "parse_error"]
     assert [row["detail"] for row in rows] == ["x", "not JSON"]
-    manifest = json.loads((tmp_path / "run.json").read_text())[ARM.id]
+    manifest = json.loads((tmp_path / "run.json").read_text())[str(ARM)]
     assert manifest["training"] == {"seed": 1}
     assert {"commit", "versions", "machine", "at"} <= manifest["provenance"].keys()
 
@@ -64,20 +66,22 @@ def test_a_recorded_arm_is_replayed(tmp_path):
 def test_samples_are_recorded_side_by_side_and_scored_one_by_one(tmp_path):
     draw, wrong = Draw("best_of_2", samples=2, temperature=1.0), unanimous(Verdict("call_count", "2"))
     samples = [Completion("item_0", "hash", text, 3, "stop", k) for k, text in enumerate(("[]", "[1]", "[2]"))]
-    name = ARM.drawn(draw)
-    ledger.record_arm(tmp_path, name, {c.label: c for c in samples[1:]}, {"item_0#1": wrong, "item_0#2": wrong}, {})
-    recorded = ledger.RecordedArms(tmp_path)
-    ledger.record_arm(tmp_path, name, {"item_0": samples[0]}, {"item_0": unanimous(OK)}, {})
+    name = Recording(ARM, draw.name)
+    ledger.record_completions(
+        tmp_path, name, {c.label: c for c in samples[1:]}, {"item_0#1": wrong, "item_0#2": wrong}, {}
+    )
+    recorded = ledger.RecordedRun(tmp_path)
+    ledger.record_completions(tmp_path, name, {"item_0": samples[0]}, {"item_0": unanimous(OK)}, {})
     assert recorded.complete(ARM, ["item_0"], draw) == {"item_0": samples[:2]}
-    reasons = {label: found["strict"] for label, found in ledger.recorded_reasons(tmp_path, name).items()}
+    reasons = {label: of["strict"] for label, of in ledger.recorded_reasons(tmp_path, name).items()}
     assert reasons == {"item_0": "ok", "item_0#1": "call_count", "item_0#2": "call_count"}
     with pytest.raises(ledger.RecordingError, match=r"best_of_2\.jsonl lacks 1 of 1 items"):
         recorded.complete(ARM, ["item_0"], replace(draw, samples=4))
 
 
 def test_missing_recordings_say_how_to_make_them(tmp_path):
-    ledger.record_arm(tmp_path, ARM.id, {"item_0": completion(0)}, {"item_0": unanimous(OK)}, {})
-    recorded = ledger.RecordedArms(tmp_path)
+    ledger.record_completions(tmp_path, GREEDY, {"item_0": completion(0)}, {"item_0": unanimous(OK)}, {})
+    recorded = ledger.RecordedRun(tmp_path)
     with pytest.raises(ledger.RecordingError, match=r"lacks 1 of 2 items.*--record"):
         recorded.complete(ARM, ["item_0", "item_9"], Draw())
     with pytest.raises(ledger.RecordingError, match=r"nothing is recorded for base.*sft-all_patterns-s1"):
@@ -86,38 +90,40 @@ def test_missing_recordings_say_how_to_make_them(tmp_path):
 
 def test_rescoring_changes_verdicts_and_nothing_else(tmp_path):
     answers = {f"item_{i}": completion(i) for i in range(2)}
-    ledger.record_arm(tmp_path, ARM.id, answers, dict.fromkeys(answers, unanimous(OK)), {"seed": 1})
+    ledger.record_completions(tmp_path, GREEDY, answers, dict.fromkeys(answers, unanimous(OK)), {"seed": 1})
     manifest = (tmp_path / "run.json").read_text()
     wrong = unanimous(Verdict("call_count", "2"))
-    ledger.rescore_arm(tmp_path, ARM.id, {"item_1": wrong})
-    assert ledger.recorded_reasons(tmp_path, ARM.id) == {"item_0": unanimous(OK).reasons, "item_1": wrong.reasons}
-    assert ledger.RecordedArms(tmp_path).read(ARM.id) == answers
+    ledger.rescore(tmp_path, GREEDY, {"item_1": wrong})
+    assert ledger.recorded_reasons(tmp_path, GREEDY) == {"item_0": unanimous(OK).reasons, "item_1": wrong.reasons}
+    assert ledger.RecordedRun(tmp_path).completions(GREEDY) == answers
     assert (tmp_path / "run.json").read_text() == manifest
 
 
 def test_answers_of_two_adapters_are_never_mixed(tmp_path):
     """An adapter that is trained anew on another machine rounds differently: it is another one."""
-    old, new = {"weights": {ARM.id: "aa"}}, {"weights": {ARM.id: "bb"}}
+    old, new = {"weights": {str(ARM): "aa"}}, {"weights": {str(ARM): "bb"}}
     both = {f"item_{i}": completion(i) for i in range(2)}
     verdicts = dict.fromkeys(both, unanimous(OK))
     one = {"item_1": completion(1, "[1]")}
-    ledger.record_arm(tmp_path, ARM.id, both, verdicts, old)
+    ledger.record_completions(tmp_path, GREEDY, both, verdicts, old)
     before = {path.name: path.read_text() for path in tmp_path.iterdir()}
     for training in (new, {}):
         with pytest.raises(ledger.RecordingError, match=r"sft-all_patterns-s1\.jsonl has 1 more.*aa.*Delete it"):
-            ledger.record_arm(tmp_path, ARM.id, one, verdicts, training)
+            ledger.record_completions(tmp_path, GREEDY, one, verdicts, training)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
-    ledger.record_arm(tmp_path, ARM.id, one, verdicts, old)
-    ledger.record_arm(tmp_path, "base", both, verdicts, {})
-    ledger.record_arm(tmp_path, "base", one, verdicts, {"weights": {"base": ""}})  # it has no adapter
-    ledger.record_arm(tmp_path, ARM.id, both, verdicts, new)
-    assert ledger.RecordedArms(tmp_path).read(ARM.id) == both
+    ledger.record_completions(tmp_path, GREEDY, one, verdicts, old)
+    ledger.record_completions(tmp_path, Recording.parse("base"), both, verdicts, {})
+    ledger.record_completions(
+        tmp_path, Recording.parse("base"), one, verdicts, {"weights": {"base": ""}}
+    )  # it has no adapter
+    ledger.record_completions(tmp_path, GREEDY, both, verdicts, new)
+    assert ledger.RecordedRun(tmp_path).completions(GREEDY) == both
 
 
 def test_a_damaged_manifest_is_named(tmp_path):
     (tmp_path / "run.json").write_text("<<<<<<< HEAD\n{}\n")
-    with pytest.raises(jsonl.RowError, match=r"run\.json: not a JSON object .*Restore the file"):
-        ledger.clashes(tmp_path)
+    with pytest.raises(files.FileError, match=r"run\.json: not a JSON object .*Restore the file"):
+        provenance.conflicting_adapters(tmp_path)
 
 
 def test_answers_of_two_base_models_are_never_mixed(tmp_path):
@@ -125,41 +131,47 @@ def test_answers_of_two_base_models_are_never_mixed(tmp_path):
     both = {f"item_{i}": completion(i) for i in range(2)}
     verdicts = dict.fromkeys(both, unanimous(OK))
     first, second = ({"model": model * 64, "weights": {"base": ""}} for model in "ab")
-    ledger.record_arm(tmp_path, "base", both, verdicts, first)
+    ledger.record_completions(tmp_path, Recording.parse("base"), both, verdicts, first)
     with pytest.raises(ledger.RecordingError, match=r"1 more items of another model: a{20}, now b{20}\. Delete it"):
-        ledger.record_arm(tmp_path, "base", {"item_1": completion(1)}, verdicts, second)
-    ledger.record_arm(tmp_path, "base", both, verdicts, second)
+        ledger.record_completions(tmp_path, Recording.parse("base"), {"item_1": completion(1)}, verdicts, second)
+    ledger.record_completions(tmp_path, Recording.parse("base"), both, verdicts, second)
 
 
-def test_nothing_is_asked_whose_answers_would_be_refused(bench, tmp_path):
+def test_nothing_is_generated_that_would_be_refused(bench, tmp_path):
     answers = {"item_0": completion(0)}
-    ledger.record_arm(tmp_path, ARM.id, answers, {"item_0": unanimous(OK)}, {"weights": {ARM.id: "aa"}})
-    asked = SimpleNamespace(
-        made_of=lambda arm: {"weights": {arm.id: "bb"}}, complete=lambda *_: pytest.fail("it was asked")
+    ledger.record_completions(tmp_path, GREEDY, answers, {"item_0": unanimous(OK)}, {"weights": {str(ARM): "aa"}})
+    runner = SimpleNamespace(
+        identity=lambda arm: {"weights": {str(arm): "bb"}}, complete=lambda *_: pytest.fail("it generated")
     )
     session = Bench(Options(scale="smoke", record=True))
-    session.__dict__ |= {"live": asked, "recorded": ledger.RecordedArms(tmp_path), "examples": bench.examples}
+    session.__dict__ |= {"runner": runner, "recorded": ledger.RecordedRun(tmp_path), "items": bench.items}
     with pytest.raises(ledger.RecordingError, match="1 more items of another adapter"):
         session.texts(ARM, "seen_tools", "plain")
 
 
-def test_an_arm_that_went_on_from_another_adapter_is_named(tmp_path):
-    parent = {ARM.id: "aa"}
+def test_an_arm_that_was_initialised_from_another_adapter_is_named(tmp_path):
+    parent = {str(ARM): "aa"}
     answers, verdicts = {"item_0": completion(0)}, {"item_0": unanimous(OK)}
-    for name, weights in {ARM.id: parent, "dpo-x-s1": parent | {"dpo-x-s1": "cc"}, "base": {"base": ""}}.items():
-        ledger.record_arm(tmp_path, name, answers, verdicts, {"weights": weights})
-    ledger.record_arm(tmp_path, "sft-all_patterns-s0", answers, verdicts, {})  # recorded before weights were
-    assert ledger.clashes(tmp_path) == []
-    ledger.record_arm(tmp_path, f"{ARM.id}+constrained", answers, verdicts, {"weights": {ARM.id: "bb"}})
-    ledger.record_grades(tmp_path, ARM, [], {"weights": {ARM.id: "dd"}})
-    (clash,) = ledger.clashes(tmp_path)
-    ledger.record_arm(tmp_path, "dpo-moved-s1", answers, verdicts, {"weights": {ARM.id: "ee"}})
+    for name, weights in {str(ARM): parent, "dpo-x-s1": parent | {"dpo-x-s1": "cc"}, "base": {"base": ""}}.items():
+        ledger.record_completions(tmp_path, Recording.parse(name), answers, verdicts, {"weights": weights})
+    ledger.record_completions(
+        tmp_path, Recording.parse("sft-all_patterns-s0"), answers, verdicts, {}
+    )  # recorded before weights were
+    assert provenance.conflicting_adapters(tmp_path) == []
+    ledger.record_completions(
+        tmp_path, Recording.parse(f"{ARM!s}+constrained"), answers, verdicts, {"weights": {str(ARM): "bb"}}
+    )
+    ledger.record_gold_logprobs(tmp_path, ARM, [], {"weights": {str(ARM): "dd"}})
+    (conflict,) = provenance.conflicting_adapters(tmp_path)
+    ledger.record_completions(
+        tmp_path, Recording.parse("dpo-moved-s1"), answers, verdicts, {"weights": {str(ARM): "ee"}}
+    )
     (tmp_path / "dpo-moved-s1.jsonl").unlink()
-    (clash,) = ledger.clashes(tmp_path)
-    assert "ee" not in clash
-    assert clash.startswith(f"{ARM.id}: ")
-    for named in ("aa in dpo-x-s1, sft-all_patterns-s1", f"bb in {ARM.id}+constrained", f"dd in graded/{ARM.id}"):
-        assert named in clash
+    (conflict,) = provenance.conflicting_adapters(tmp_path)
+    assert "ee" not in conflict
+    assert conflict.startswith(f"{ARM!s}: ")
+    for named in ("aa in dpo-x-s1, sft-all_patterns-s1", f"bb in {ARM!s}+constrained", f"dd in graded/{ARM!s}"):
+        assert named in conflict
 
 
 def test_hyper_parameters_are_those_of_files_that_are_there(tmp_path):
@@ -169,28 +181,30 @@ def test_hyper_parameters_are_those_of_files_that_are_there(tmp_path):
         "graded/dpo-x-s0": {"hyper": {"lr": 2}},
         "base": {},
     }.items():
-        ledger.record_arm(tmp_path, name, {}, {}, training)
-    assert ledger.recorded_hyper(tmp_path) == {"dpo-x-s0": {"lr": 1}, "graded/dpo-x-s0": {"lr": 2}}
+        ledger.record_completions(tmp_path, name, {}, {}, training)
+    assert provenance.recorded_hyper(tmp_path) == {"dpo-x-s0": {"lr": 1}, "graded/dpo-x-s0": {"lr": 2}}
     (tmp_path / "dpo-x-s0.jsonl").unlink()
-    assert ledger.recorded_hyper(tmp_path) == {"graded/dpo-x-s0": {"lr": 2}}
+    assert provenance.recorded_hyper(tmp_path) == {"graded/dpo-x-s0": {"lr": 2}}
 
 
 def test_the_cost_of_an_item_counts_all_its_samples(tmp_path):
     draw = Draw("best_of_8", samples=8, temperature=1.0)
-    recorded = ledger.RecordedArms(tmp_path)
+    recorded = ledger.RecordedRun(tmp_path)
     assert recorded.seconds(ARM, draw) is None
-    ledger.record_arm(tmp_path, ARM.drawn(draw), {}, {}, {"pace": {"answering sft+best_of_8 in at most 300": 0.5}})
+    ledger.record_completions(
+        tmp_path, Recording(ARM, draw.name), {}, {}, {"pace": {"answering sft+best_of_8 in at most 300": 0.5}}
+    )
     assert recorded.seconds(ARM, draw) == 4.0
     assert recorded.seconds(ARM, replace(draw, samples=2)) == 1.0
 
 
 def test_recorded_work_is_in_matmuls_of_the_machine_that_recorded_it(tmp_path):
     """2 s at 10 GFLOP/s, 3 s at 20 and 1 s at 30: the median is 30 GFLOP, 3 s on a machine of 10."""
-    recorded = ledger.RecordedArms(tmp_path)
+    recorded = ledger.RecordedRun(tmp_path)
     assert recorded.work("training sft") is None
     for seed, (seconds, gflops) in enumerate([(2.0, 10.0), (3.0, 20.0), (1.0, 30.0)]):
         training = {"pace": {"training sft": seconds}, "gflops": gflops}
-        ledger.record_arm(tmp_path, f"sft-all_patterns-s{seed}", {}, {}, training)
-    ledger.record_arm(tmp_path, "sft-older-s0", {}, {}, {"seconds": 1.0})
+        ledger.record_completions(tmp_path, Recording.parse(f"sft-all_patterns-s{seed}"), {}, {}, training)
+    ledger.record_completions(tmp_path, Recording.parse("sft-older-s0"), {}, {}, {"seconds": 1.0})
     assert recorded.work("training sft") == 30.0
     assert recorded.work("training dpo") is None

@@ -6,21 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.support.match_answer import match_answer
 from bench.support.mutations import HARMFUL, mutate
 from bench.support.strategies import HOSTILE_LITERALS, NAMES, VALUES, examples, near_calls, right_calls
 from fixtures.data.bfcl import Answer, Call, Example
 from fixtures.prompts import render_calls
 from fixtures.scoring import java_js
 from fixtures.scoring.parse import ParseError, parse_calls
-from fixtures.scoring.scorer import match_answer, prepare
-from fixtures.scoring.values import composed_key, misfit, text_key
+from fixtures.scoring.scorer import prepare_scorer
+from fixtures.scoring.values import composed_key, text_key, type_mismatch
 from fixtures.scoring.verdict import REASONS
 
 
 @given(st.data(), examples())
 def test_right_calls_are_right_in_any_order(data, example):
     """Reflexive on gold; the order of calls and of arguments and what may be omitted do not matter."""
-    judgement = prepare(example).judge(data.draw(right_calls(example)))
+    judgement = prepare_scorer(example).judge(data.draw(right_calls(example)))
     assert judgement.strict.correct
     assert judgement.equivalent.correct
 
@@ -28,7 +29,7 @@ def test_right_calls_are_right_in_any_order(data, example):
 @given(st.data(), examples(odd=True))
 def test_equivalent_forgives_all_that_strict_does(data, example):
     calls = data.draw(near_calls(example))
-    judgement = prepare(example).judge(calls)
+    judgement = prepare_scorer(example).judge(calls)
     assert judgement.equivalent.correct or not judgement.strict.correct
     assert all(verdict.reason in REASONS and isinstance(verdict.detail, str) for verdict in judgement)
 
@@ -36,7 +37,7 @@ def test_equivalent_forgives_all_that_strict_does(data, example):
 @given(st.data(), examples(odd=True))
 def test_the_order_of_calls_never_changes_the_verdict(data, example):
     calls = data.draw(near_calls(example))
-    first, second = (prepare(example).judge(order) for order in (calls, data.draw(st.permutations(calls))))
+    first, second = (prepare_scorer(example).judge(order) for order in (calls, data.draw(st.permutations(calls))))
     assert first.strict.reason == second.strict.reason
     assert first.equivalent.reason == second.equivalent.reason
 
@@ -44,14 +45,14 @@ def test_the_order_of_calls_never_changes_the_verdict(data, example):
 @given(st.data(), examples(odd=True))
 def test_rendering_and_parsing_changes_no_verdict(data, example):
     calls = data.draw(near_calls(example))
-    assert prepare(example).judge(parse_calls(render_calls(calls))) == prepare(example).judge(calls)
+    assert prepare_scorer(example).judge(parse_calls(render_calls(calls))) == prepare_scorer(example).judge(calls)
 
 
 @given(examples(), st.sampled_from(sorted(set(HARMFUL) - {"drop_argument"})), st.integers(0, 3))
 def test_no_harmful_mutation_of_gold_is_right(example, name, seed):
     calls = mutate(example, name, seed)
     if calls is not None:
-        assert not prepare(example).judge(calls).strict.correct
+        assert not prepare_scorer(example).judge(calls).strict.correct
 
 
 @given(st.data(), examples(), NAMES, st.dictionaries(NAMES, VALUES, max_size=2))
@@ -60,7 +61,7 @@ def test_adding_a_wrong_call_never_helps(data, example, name, arguments):
     offered = {tool["name"] for tool in example.tools}
     wrong = Call(name if name not in offered else f"{name}_2", arguments)
     for answer in ([*calls, wrong], [*calls[:-1], wrong], [wrong, *calls[1:]]):
-        assert not any(verdict.correct for verdict in prepare(example).judge(answer))
+        assert not any(verdict.correct for verdict in prepare_scorer(example).judge(answer))
 
 
 @given(st.text(max_size=20))
@@ -72,8 +73,8 @@ def test_blanks_around_a_text_do_not_count(text):
 
 @given(VALUES)
 def test_any_value_fits_an_unknown_type(value):
-    assert misfit(value, {"type": "any"}) is None
-    assert misfit(value, {}) is None
+    assert type_mismatch(value, {"type": "any"}) is None
+    assert type_mismatch(value, {}) is None
 
 
 def item(schema, *accepted, required=(), category="simple"):
@@ -83,7 +84,7 @@ def item(schema, *accepted, required=(), category="simple"):
 
 
 def judge(example, *values):
-    return prepare(example).judge([Call("f", {} if value is ... else {"x": value}) for value in values])
+    return prepare_scorer(example).judge([Call("f", {} if value is ... else {"x": value}) for value in values])
 
 
 TEXT = {"type": "string"}
@@ -240,4 +241,4 @@ def test_many_parallel_calls_are_matched_in_polynomial_time():
 def test_a_different_function_is_wrong(example, other):
     calls = [Call(answer.name, {}) for answer in example.answers]
     renamed = [replace(calls[0], name=f"{other}_2"), *calls[1:]]
-    assert not any(verdict.correct for verdict in prepare(example).judge(renamed))
+    assert not any(verdict.correct for verdict in prepare_scorer(example).judge(renamed))

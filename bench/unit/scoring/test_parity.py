@@ -1,4 +1,4 @@
-"""The `bfcl` ruler says what upstream's checker says: on real gold answers, on mutants of them, on made-up items."""
+"""The `bfcl` scorer says what upstream's checker says: on real gold answers, on mutants of them, on made-up items."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from bench.support import official
 from bench.support.mutations import MUTATIONS, mutants
 from bench.support.strategies import VALUES, examples, near_calls
 from fixtures.data.bfcl import Answer, Call, Example, gold_calls
-from fixtures.scoring import scorer
+from fixtures.scoring.scorer import prepare_scorer
 from fixtures.scoring.verdict import REASONS
 from fixtures.storage import assets
 
@@ -20,13 +20,13 @@ UPSTREAM_CRASHES = {"KeyError", "TypeError", "AttributeError", "IndexError", "Ov
 
 @pytest.fixture(scope="session")
 def upstream(bench):
-    return official.load(assets.fetch(assets.BFCL, offline=bench.offline))
+    return official.load(assets.fetch(assets.BFCL, offline=bench.options.offline))
 
 
 def disagreement(upstream, calls, example, scorer=None):
     """What the two say where they differ; where upstream crashes, any verdict of ours will do."""
     theirs = upstream(calls, example)
-    ours = (scorer or scorer.prepare(example)).judge(calls).bfcl
+    ours = (scorer or prepare_scorer(example)).judge(calls).bfcl
     assert ours.reason in REASONS
     if isinstance(theirs, str):
         CRASHES[theirs] += 1
@@ -105,13 +105,13 @@ def one(schema, accepted, **parameters):
 def test_where_upstream_crashes_there_is_a_verdict(upstream, example, value, crash, ours):
     calls = [Call("f", {"x": value})]
     assert upstream(calls, example) == crash
-    assert scorer.prepare(example).judge(calls).bfcl.reason == ours
+    assert prepare_scorer(example).judge(calls).bfcl.reason == ours
 
 
 def test_a_large_integer_is_a_float_upstream(upstream):
     example = one({"type": "float"}, [1e308])
     assert upstream([Call("f", {"x": 10**308})], example) is True
-    assert scorer.prepare(example).judge([Call("f", {"x": 10**308})]).bfcl.correct
+    assert prepare_scorer(example).judge([Call("f", {"x": 10**308})]).bfcl.correct
 
 
 def test_upstreams_quirks_are_kept_by_bfcl_and_by_no_other_ruler(upstream):
@@ -125,8 +125,8 @@ def test_upstreams_quirks_are_kept_by_bfcl_and_by_no_other_ruler(upstream):
         (one({"type": "string"}, ["a", ""]), ""),
     ]
     assert [upstream([Call("f", {"x": value})], example) for example, value in quirks] == [True] * len(quirks)
-    judged = [scorer.prepare(example).judge([Call("f", {"x": value})]) for example, value in quirks]
-    counts = Counter(ruler for judgement in judged for ruler, reason in judgement.reasons.items() if reason == "ok")
+    judged = [prepare_scorer(example).judge([Call("f", {"x": value})]) for example, value in quirks]
+    counts = Counter(scorer for judgement in judged for scorer, reason in judgement.reasons.items() if reason == "ok")
     assert counts == {"bfcl": len(quirks)}
 
 
@@ -135,4 +135,4 @@ def test_a_gold_call_of_a_tool_that_is_not_offered_is_wrong_upstream(upstream):
     tool = {"name": "g", "parameters": {"properties": {}, "required": []}}
     example = Example("made_0", "simple", (), (tool,), (Answer("f", {}),))
     assert upstream([Call("f", {})], example) is False
-    assert scorer.prepare(example).judge([Call("f", {})]).bfcl.reason == "function_name"
+    assert prepare_scorer(example).judge([Call("f", {})]).bfcl.reason == "function_name"

@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fixtures.arms import ArmName
 from fixtures.data.regimes import REGIMES, SPLITS
 from fixtures.generation.scaffolds import SCAFFOLDS
-from fixtures.stats.claims import ArmName, Claim, ClaimError, Measured, decide, load_claims
+from fixtures.runs.registered import ClaimError, load_claims
+from fixtures.stats.claims import Claim, Measured, decide
 from fixtures.stats.contrast import Contrast
 from fixtures.training.methods import METHODS
 

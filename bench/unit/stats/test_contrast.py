@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.stats.accuracy import Paired
-from fixtures.stats.contrast import Contrast, detectable, holm, mean_of
+from fixtures.stats.contrast import Contrast, holm, mean_of
+from fixtures.stats.power import detectable, detectable_here, detectable_with, items_for, seeds_for
 
 
 def table(fixed, broken, items):
@@ -24,8 +25,8 @@ def test_the_studys_difference_of_two_items_is_within_noise():
     assert 100 * found.difference == pytest.approx(0.667, abs=1e-3)
     assert found.discordant == (13, 11)
     assert found.p_exact == pytest.approx(0.8388, abs=1e-4)
-    assert 100 * found.detectable == pytest.approx(4.6, abs=0.1)
-    assert 11_000 < found.items_for(found.difference) < 15_000
+    assert 100 * detectable_here(found) == pytest.approx(4.6, abs=0.1)
+    assert 11_000 < items_for(found, found.difference) < 15_000
 
 
 @pytest.mark.parametrize(("discordance", "points"), [(0.04, 3.2), (0.08, 4.6), (0.15, 6.2)])
@@ -100,22 +101,22 @@ def test_a_run_of_the_same_size_detects_the_same(seeds, state):
     rng = np.random.default_rng(state)
     easy = rng.random(60) - 0.2
     found = Contrast((rng.random((seeds, 60)) < easy).astype(float), range(60))
-    same = found.detectable_with(60, seeds)
-    assert same >= found.detectable * (1 - 1e-9)
+    same = detectable_with(found, 60, seeds)
+    assert same >= detectable_here(found) * (1 - 1e-9)
     if seeds == 1 or found._of_items() >= found._chance() / seeds:  # else a part is estimated below nothing
-        assert same == pytest.approx(found.detectable)
-    assert found.detectable_with(240, seeds) <= same <= found.detectable_with(15, seeds)
-    assert found.detectable_with(60, seeds + 5) <= same
+        assert same == pytest.approx(detectable_here(found))
+    assert detectable_with(found, 240, seeds) <= same <= detectable_with(found, 15, seeds)
+    assert detectable_with(found, 60, seeds + 5) <= same
 
 
 def test_more_items_do_not_help_where_seeds_differ():
     """Found: a difference that no number of items would have resolved was said to need 86."""
     found = Contrast(np.repeat([[1.0], [0.0], [1.0]], 12, axis=1), range(12), binary=False)
-    assert found.detectable_with(1200, 3) == pytest.approx(found.detectable)
-    assert found.items_for(found.difference) == math.inf
-    seeds = found.seeds_for(found.difference)
+    assert detectable_with(found, 1200, 3) == pytest.approx(detectable_here(found))
+    assert items_for(found, found.difference) == math.inf
+    seeds = seeds_for(found, found.difference)
     assert 3 < seeds < 12
-    assert found.detectable_with(12, seeds) <= found.difference < found.detectable_with(12, seeds - 1)
+    assert detectable_with(found, 12, seeds) <= found.difference < detectable_with(found, 12, seeds - 1)
 
 
 def test_seeds_never_count_for_less_than_themselves():
@@ -162,7 +163,7 @@ def test_one_cluster_tells_nothing_of_others():
     for binary in (True, False):
         found = Contrast(np.ones((1, 3)), [0, 0, 0], binary)
         assert found.p > 0.9
-        assert found.items_for(1.0) == math.inf
+        assert items_for(found, 1.0) == math.inf
     assert mean_of({"a": -1.0}, {"a": 0}).low == -math.inf
 
 
@@ -212,17 +213,17 @@ def test_three_seeds_intervals_are_rather_too_wide_than_too_narrow(base, gain, b
 
 
 def test_a_difference_of_nothing_needs_infinitely_many_items():
-    assert table(5, 5, 100).items_for(0.0) == math.inf
+    assert items_for(table(5, 5, 100), 0.0) == math.inf
 
 
 def test_more_tests_need_more_items_and_more_than_were_not_enough():
     """Found: 193 items did not resolve +6.6 points among 8 claims, and the line asked for 89."""
     found = table(59, 21, 579)
     assert found.p < 0.05
-    assert found.items_for(found.difference) < found.items_for(found.difference, tests=8)
+    assert items_for(found, found.difference) < items_for(found, found.difference, tests=8)
     few = Contrast(np.array([[1.0] * 8 + [-1.0] * 2 + [0.0] * 30, [0.0] * 40]), range(40))
     assert few.p > 0.05
-    assert few.items_for(few.difference) > 40
+    assert items_for(few, few.difference) > 40
 
 
 @pytest.mark.parametrize(("fixed", "broken"), [(0, 0), (2, 1), (4, 2), (13, 11)])
@@ -230,10 +231,10 @@ def test_more_tests_need_more_items_and_more_than_were_not_enough():
 def test_as_many_items_as_sameness_needs_do_find_it(fixed, broken, tests):
     """Found: 0 and 0 of 193 were said to need 166 items, and what a hundred seeds could not decide some 38 of them."""
     found, margin = table(fixed, broken, 193), 0.02
-    needed = int(found.items_for(margin - abs(found.difference), tests, margin))
+    needed = int(items_for(found, margin - abs(found.difference), tests, margin))
     times = -(-needed // 193)
     more = table(fixed * times, broken * times, 193 * times)
     assert 2 * tests * more.p_within(margin) < 0.05
     assert (needed > 193) == (2 * tests * found.p_within(margin) > 0.05)
     if not found._few_enough(193, margin, tests):
-        assert found.seeds_for(margin, tests, margin) == math.inf
+        assert seeds_for(found, margin, tests, margin) == math.inf

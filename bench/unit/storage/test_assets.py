@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fixtures.storage import assets
+from fixtures.storage import assets, files
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def asset(tmp_path):
         archive.writestr("demo-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
         archive.writestr("demo-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr("demo-1.0.dist-info/RECORD", "")
-    return assets.Asset("demo", "1.0", assets.sha256_of(wheel), wheel.stat().st_size, "MIT", "demo/")
+    return assets.Asset("demo", "1.0", files.sha256_of(wheel), wheel.stat().st_size, "MIT", "demo/")
 
 
 @pytest.fixture

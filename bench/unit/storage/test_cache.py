@@ -2,16 +2,17 @@
 
 import json
 import warnings
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.arms import Decoding, Hyper
+from fixtures.arms import Draw
+from fixtures.config import VERSIONS, Decoding, Hyper
 from fixtures.generation import grammar
-from fixtures.modeling.batching import Group, singly
+from fixtures.modeling.batching import Group, single_rows
 from fixtures.prompts import Prompt
 from fixtures.runs import inference
 from fixtures.storage import cache
@@ -45,7 +46,7 @@ def test_the_order_of_keys_does_not_matter(random):
     assert cache.key({name: SPEC[name] for name in names}) == cache.key(SPEC)
 
 
-def test_an_entry_is_built_once(tmp_path):
+def test_an_entry_is_made_once(tmp_path):
     built = []
     for _ in range(2):
         folder = cache.get_or_put(tmp_path, SPEC, lambda f: (built.append(1), write(f)))
@@ -53,7 +54,7 @@ def test_an_entry_is_built_once(tmp_path):
     assert built == [1]
 
 
-def test_a_failed_build_leaves_nothing(tmp_path):
+def test_a_failed_attempt_leaves_nothing(tmp_path):
     def fail(folder):
         write(folder)
         raise RuntimeError("stop")
@@ -64,7 +65,7 @@ def test_a_failed_build_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["change", "remove", "manifest"])
-def test_a_damaged_entry_is_set_aside_and_built_again(tmp_path, damage):
+def test_a_damaged_entry_is_set_aside_and_made_again(tmp_path, damage):
     folder = cache.get_or_put(tmp_path, SPEC, write)
     if damage == "change":
         (folder / "weights").write_bytes(b"124")
@@ -72,9 +73,9 @@ def test_a_damaged_entry_is_set_aside_and_built_again(tmp_path, damage):
         (folder / "weights").unlink()
     else:
         (folder / cache.MANIFEST).write_text("{")
-    with warnings.catch_warnings(record=True) as told:  # pytest.warns would hide a filter that makes it an error
+    with warnings.catch_warnings(record=True) as caught:  # pytest.warns would hide a filter that makes it an error
         again = cache.get_or_put(tmp_path, SPEC, write)
-    assert ["building it again" in str(warning.message) for warning in told] == [True]
+    assert ["making it again" in str(warning.message) for warning in caught] == [True]
     assert (again / "weights").read_bytes() == b"123"
     assert (tmp_path / f"{cache.key(SPEC)}.damaged-0").is_dir()
 
@@ -82,32 +83,81 @@ def test_a_damaged_entry_is_set_aside_and_built_again(tmp_path, damage):
 def test_every_ingredient_is_in_an_adapters_key(monkeypatch):
     rows = [Prompt("a", (1,), (2, 3)), Prompt("b", (4,), (5,))]
     usual = {
-        "model": "m", "method": "sft", "groups": singly(rows), "hyper": Hyper(), "seed": 0, "start": ("a", "b"),
+        "model": "m", "method": "sft", "groups": single_rows(rows), "hyper": Hyper(), "seed": 0, "start": ("a", "b"),
     }  # fmt: skip
+    with_inputs = [Group((rows[0],), np.ones((2, 1))), Group((rows[1],))]
     others = {
-        "model": ["n"], "method": ["dpo"], "seed": [1], "recipe": [1], "start": [("a", "c"), ("c", "b")],
-        "groups": [singly(rows[:1]), singly(rows[::-1]), [Group((rows[0],), np.ones((2, 1))), Group((rows[1],))]],
+        "model": ["n"], "method": ["dpo"], "seed": [1], "start": [("a", "c"), ("c", "b")],
+        "groups": [single_rows(rows[:1]), single_rows(rows[::-1]), with_inputs],
         "hyper": [replace(Hyper(), **{f.name: getattr(Hyper(), f.name) + 1}) for f in fields(Hyper)],
     }  # fmt: skip
-    keys = [cache.key(trainer.spec(**usual))]
-    keys += [cache.key(trainer.spec(**usual | {name: value})) for name in others for value in others[name]]
+    keys = [cache.key(trainer.adapter_spec(**usual))]
+    keys += [cache.key(trainer.adapter_spec(**usual | {name: value})) for name in others for value in others[name]]
     real = trainer.metadata.version
     for package in ("mlx", "mlx-lm"):
         monkeypatch.setattr(trainer.metadata, "version", lambda of, new=package: "another" if of == new else real(of))
-        keys.append(cache.key(trainer.spec(**usual)))
-    monkeypatch.setattr(trainer, "RECIPE", -1)
-    keys.append(cache.key(trainer.spec(**usual)))
+        keys.append(cache.key(trainer.adapter_spec(**usual)))
+    for name in ("training", "method sft"):
+        monkeypatch.setitem(VERSIONS, name, 99)
+        keys.append(cache.key(trainer.adapter_spec(**usual)))
     monkeypatch.setattr(trainer.mx, "default_device", lambda: "another")
-    keys.append(cache.key(trainer.spec(**usual)))
+    keys.append(cache.key(trainer.adapter_spec(**usual)))
     assert len(set(keys)) == len(keys)
 
 
-def test_constrained_answers_are_kept_by_what_constrained_them(monkeypatch):
-    """Found: another llguidance would have been given the answers of the one before."""
+def test_constrained_completions_are_kept_by_what_constrained_them(monkeypatch):
+    """Found: another llguidance would have been given the completions of the one before."""
     base = inference.Adapter(None, {"model": "m"})
-    keys = {cache.key(inference._completion_spec(base, Decoding(constrained=each))) for each in (True, False)}
-    monkeypatch.setattr(grammar, "RECIPE", -1)
-    keys.add(cache.key(inference._completion_spec(base, Decoding(constrained=True))))
+
+    def key(constrained):
+        draw = Draw("draw", constrained=constrained)
+        return cache.key(inference.completion_spec(base, Decoding(draw=draw)))
+
+    keys = {key(True), key(False)}
+    monkeypatch.setitem(VERSIONS, "grammar", -1)
+    keys.add(key(True))
     monkeypatch.setattr(grammar.metadata, "version", lambda package: f"another {package}")
-    keys.add(cache.key(inference._completion_spec(base, Decoding(constrained=True))))
+    keys.add(key(True))
     assert len(keys) == 4
+
+
+def perturbed(settings):
+    """Each field of a dataclass with another value."""
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, bool):
+            yield field.name, replace(settings, **{field.name: not value})
+        elif isinstance(value, int | float):
+            yield field.name, replace(settings, **{field.name: value + 1})
+        elif isinstance(value, str):
+            yield field.name, replace(settings, **{field.name: f"{value} changed"})
+
+
+SAMPLED = Decoding(seed=3, draw=Draw("sampled", samples=4, temperature=0.7))
+CHANGED = [(name, changed) for name, changed in perturbed(SAMPLED)]
+CHANGED += [(name, replace(SAMPLED, draw=draw)) for name, draw in perturbed(SAMPLED.draw)]
+
+
+@pytest.mark.parametrize(("name", "decoding"), CHANGED, ids=[name for name, _ in CHANGED])
+def test_every_field_of_a_decoding_is_in_the_key_unless_it_is_exempted(name, decoding):
+    """A new field misses the cache without anyone having to list it."""
+    base = inference.Adapter(None, {"model": "m"})
+    keys = {cache.key(inference.completion_spec(base, one)) for one in (SAMPLED, decoding)}
+    assert len(keys) == (1 if name in inference.NOT_IN_KEY else 2)
+
+
+def test_a_new_field_of_a_decoding_is_in_the_key():
+    @dataclass(frozen=True)
+    class Newer(Decoding):
+        top_p: float = 1.0
+
+    base = inference.Adapter(None, {"model": "m"})
+    plain, usual, other = (inference.completion_spec(base, of) for of in (Decoding(), Newer(), Newer(top_p=0.9)))
+    assert plain == usual  # so that cached completions stay
+    assert other != usual
+
+
+def test_greedy_completions_do_not_depend_on_the_seed():
+    base = inference.Adapter(None, {"model": "m"})
+    one, other = (inference.completion_spec(base, Decoding(seed=seed)) for seed in (1, 2))
+    assert one == other

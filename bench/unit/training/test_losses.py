@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from fixtures.arms import Hyper
+from fixtures.config import Hyper
 from fixtures.data.bfcl import gold_calls
 from fixtures.modeling import batching, lora
 from fixtures.modeling.batching import Group, collate, target_losses
 from fixtures.prompts import Prompt
 from fixtures.scoring.parse import ParseError, parse_calls
 from fixtures.scoring.reward import reward
-from fixtures.scoring.scorer import prepare
+from fixtures.scoring.scorer import prepare_scorer
 from fixtures.training.methods import dpo, grpo
 
 
@@ -24,7 +24,7 @@ def trained(module):
     """With an adapter that does something."""
     lora.attach(module, Hyper(rank=2, alpha=4), seed=1)
     mx.random.seed(2)
-    lora.set_vector(module, 0.1 * mx.random.normal(lora.vector(module.trainable_parameters()).shape))
+    lora.set_trainable(module, 0.1 * mx.random.normal(lora.flatten(module.trainable_parameters()).shape))
     return module
 
 
@@ -55,13 +55,13 @@ def test_dpo_starts_at_ln_2_with_zero_margin(trained):
 def test_dpo_is_the_log_sigmoid_of_the_margin(trained):
     """References that leave the chosen answer 3 nats better than before and the rejected one 2 nats worse: margin 5."""
     chosen, rejected = rows(5, 8)
-    facts = now(trained, Group((chosen, rejected)))
-    facts[0] -= 3
-    facts[5 + 7] += 2
-    batch = collate([Group((chosen, rejected), facts[:, None])])
+    inputs = now(trained, Group((chosen, rejected)))
+    inputs[0] -= 3
+    inputs[5 + 7] += 2
+    batch = collate([Group((chosen, rejected), inputs[:, None])])
     assert dpo.margins(trained, batch).tolist() == [pytest.approx(5, abs=1e-4)]
     assert dpo.loss(trained, batch).item() == pytest.approx(0.474077, abs=1e-5)  # ln(1 + e^-0.5)
-    swapped = np.concatenate([facts[5:], facts[:5]])[:, None]
+    swapped = np.concatenate([inputs[5:], inputs[:5]])[:, None]
     assert dpo.loss(trained, collate([Group((rejected, chosen), swapped)])).item() == pytest.approx(0.974077, abs=1e-5)
 
 
@@ -69,8 +69,8 @@ def test_dpo_pushes_the_chosen_answer_up_and_the_rejected_one_down(trained):
     pair = Group(rows(5, 8))
     batch = collate([Group(pair.rows, now(trained, pair)[:, None])])
     _, slope = gradient(trained, dpo.loss, batch)
-    weights = lora.vector(trained.trainable_parameters())
-    lora.set_vector(trained, weights - 0.01 * slope)
+    weights = lora.flatten(trained.trainable_parameters())
+    lora.set_trainable(trained, weights - 0.01 * slope)
     assert dpo.margins(trained, batch).item() > 0
 
 
@@ -78,11 +78,11 @@ def test_dpo_pushes_the_chosen_answer_up_and_the_rejected_one_down(trained):
 def test_a_prompt_read_once_changes_nothing(trained, loss, monkeypatch):
     group = Group(rows(5, 8, 3, 6, prompt=150))
     level = now(trained, group).mean()
-    facts = np.random.default_rng(0).normal((0, level, level), size=(22, 3))
+    inputs = np.random.default_rng(0).normal((0, level, level), size=(22, 3))
     found = []
     for worth in (128, 10**9):
-        monkeypatch.setattr(batching, "WORTH_SHARING", worth)
-        batch = collate([Group(group.rows, facts)])
+        monkeypatch.setattr(batching, "MIN_SHARED", worth)
+        batch = collate([Group(group.rows, inputs)])
         assert (batch.shared.size > 0) == (worth == 128)
         found.append(gradient(trained, loss, batch))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
@@ -95,7 +95,7 @@ def test_equal_rewards_are_no_advantage():
     assert grpo.advantages([1.0, 0.0, 0.0, 0.0]).tolist() == pytest.approx([3**0.5, *[-(3**-0.5)] * 3])
 
 
-def facts_of(advantages, lengths, sampled, reference):
+def inputs_of(advantages, lengths, sampled, reference):
     return np.column_stack([np.repeat(advantages, lengths), sampled, reference])
 
 
@@ -104,7 +104,7 @@ def test_grpo_at_the_sampling_model_is_minus_the_mean_advantage(trained):
     lengths, advantage = (5, 8, 3), np.array([1.5, -1.0, 0.25])
     group = Group(rows(*lengths))
     values = now(trained, group)
-    batch = collate([Group(group.rows, facts_of(advantage, lengths, values, values))])
+    batch = collate([Group(group.rows, inputs_of(advantage, lengths, values, values))])
     value, slope = gradient(trained, grpo.loss, batch)
     assert value == pytest.approx(-advantage.sum() / grpo.SAMPLES, abs=1e-5)
 
@@ -120,7 +120,7 @@ def test_grpo_clips_ratios_and_charges_divergence(trained):
     group = Group(rows(1, 1))
     values = now(trained, group)
     sampled = values - np.log([1.5, 0.5])
-    batch = collate([Group(group.rows, facts_of([1.0, -1.0], (1, 1), sampled, values + 0.3))])
+    batch = collate([Group(group.rows, inputs_of([1.0, -1.0], (1, 1), sampled, values + 0.3))])
     divergence = math.exp(0.3) - 0.3 - 1  # 0.0498588
     gains = [1.2 - grpo.BETA * divergence, -0.8 - grpo.BETA * divergence]
     assert grpo.loss(trained, batch).item() == pytest.approx(-sum(gains) / grpo.SAMPLES, abs=1e-5)
@@ -129,14 +129,14 @@ def test_grpo_clips_ratios_and_charges_divergence(trained):
 def test_a_ratio_beyond_the_clip_has_no_slope(trained):
     group = Group(rows(1))
     values = now(trained, group)
-    batch = collate([Group(group.rows, facts_of([1.0], (1,), values - np.log(1.5), values))])
+    batch = collate([Group(group.rows, inputs_of([1.0], (1,), values - np.log(1.5), values))])
     assert mx.abs(gradient(trained, grpo.loss, batch)[1]).max().item() < 1e-6
 
 
 def test_only_a_right_answer_has_the_whole_reward(with_gold):
     """Gold answers, in any order, and wrong ones made on purpose."""
     for example in list(with_gold.values())[::40]:
-        scorer = prepare(example)
+        scorer = prepare_scorer(example)
         gold = gold_calls(example)
         right = scorer.judge(gold).primary.correct
         assert (reward(scorer, gold) == 1) == right
@@ -146,7 +146,7 @@ def test_only_a_right_answer_has_the_whole_reward(with_gold):
 
 
 def test_the_reward_is_the_share_that_is_right(example):
-    scorer = prepare(example)
+    scorer = prepare_scorer(example)
 
     def of(text):
         return reward(scorer, parse_calls(text))

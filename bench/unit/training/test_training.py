@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 
-from fixtures.arms import Hyper
+from fixtures.config import Hyper
 from fixtures.modeling import batching, lora
-from fixtures.modeling.batching import Group, singly
-from fixtures.modeling.loading import hidden_states
-from fixtures.modeling.worker_pool import Team
+from fixtures.modeling.batching import Group, single_rows
+from fixtures.modeling.forward import hidden_states
+from fixtures.modeling.worker_pool import WorkerPool
 from fixtures.prompts import Prompt
 from fixtures.storage.cache import CacheWarning
 from fixtures.training import trainer
@@ -36,8 +36,8 @@ def rows(count=5, seed=0):
 
 
 def alone(module):
-    """A team of this process only."""
-    return Team(SimpleNamespace(module=module), "", 1)
+    """A pool of this process only."""
+    return WorkerPool(SimpleNamespace(module=module), "", 1)
 
 
 def log_probabilities(module, row):
@@ -53,17 +53,17 @@ def flat_gradient(module, batch, loss):
     return mx.concatenate([value.reshape(-1) for _, value in tree_flatten(gradient)])
 
 
-def with_facts(size, columns):
-    """Five groups of `size` rows, whose tokens have facts about as large as log-probabilities and advantages are."""
+def with_token_inputs(size, columns):
+    """Five groups of `size` rows, whose token inputs are about as large as log-probabilities and advantages are."""
     rng = np.random.default_rng(size)
     groups = [Group(tuple(rows(size, seed))) for seed in range(5)]
     return [Group(group.rows, rng.normal((0, -4, -4)[-columns:], 1, (group.targets, columns))) for group in groups]
 
 
 WORK = {
-    "sft": (sft.METHOD.objective, singly(rows())),
-    "dpo": (dpo.METHOD.objective, with_facts(2, 1)),
-    "grpo": (grpo.METHOD.objective, with_facts(3, 3)),
+    "sft": (sft.METHOD.objective, single_rows(rows())),
+    "dpo": (dpo.METHOD.objective, with_token_inputs(2, 1)),
+    "grpo": (grpo.METHOD.objective, with_token_inputs(3, 3)),
 }
 every_loss = pytest.mark.parametrize(("objective", "groups"), WORK.values(), ids=WORK)
 
@@ -71,19 +71,19 @@ every_loss = pytest.mark.parametrize(("objective", "groups"), WORK.values(), ids
 def test_loss_is_the_sum_of_the_completions_steps(module):
     row = rows()[3]
     expected = -log_probabilities(module, row).sum().item()
-    assert sft.loss(module, batching.collate(singly([row]))).item() == pytest.approx(expected, rel=1e-5)
+    assert sft.loss(module, batching.collate(single_rows([row]))).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_loss_of_a_uniform_model_is_log_vocabulary(module):
     module.model.embed_tokens.weight = mx.zeros_like(module.model.embed_tokens.weight)
     row = rows()[2]
     expected = len(row.completion) * math.log(64)
-    assert sft.loss(module, batching.collate(singly([row]))).item() == pytest.approx(expected, rel=1e-6)
+    assert sft.loss(module, batching.collate(single_rows([row]))).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_rows_padded_together_lose_as_much_as_alone(module):
-    together = sft.loss(module, batching.collate(singly(rows()))).item()
-    alone = sum(sft.loss(module, batching.collate(singly([row]))).item() for row in rows())
+    together = sft.loss(module, batching.collate(single_rows(rows()))).item()
+    alone = sum(sft.loss(module, batching.collate(single_rows([row]))).item() for row in rows())
     assert together == pytest.approx(alone, rel=1e-5)
 
 
@@ -113,7 +113,7 @@ def test_only_states_that_predict_a_completion_have_a_gradient(module, objective
 
 
 def test_targets_follow_their_positions():
-    batch = batching.collate(singly(rows()))
+    batch = batching.collate(single_rows(rows()))
     flat = np.array(batch.tokens).reshape(-1)
     last = {row.completion[-1] for row in rows()}
     for position, target in zip(batch.positions.tolist(), batch.targets.tolist(), strict=True):
@@ -136,7 +136,7 @@ def test_training_lowers_the_loss_and_touches_only_the_adapter(module, tmp_path)
     trainer.train(
         alone(module),
         sft.METHOD.objective,
-        singly(rows()),
+        single_rows(rows()),
         HYPER,
         0,
         tmp_path / "c",
@@ -153,8 +153,8 @@ def same(a, b):
 
 
 def trained(module, objective, groups, folder, seed=0):
-    found = trainer.train(alone(module), objective, groups, HYPER, seed, folder)
-    return {name: mx.array(value) for name, value in found.items()}
+    weights = trainer.train(alone(module), objective, groups, HYPER, seed, folder)
+    return {name: mx.array(value) for name, value in weights.items()}
 
 
 @every_loss
@@ -188,11 +188,11 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(module, tmp_path, mon
 def test_a_torn_checkpoint_is_set_aside_and_training_starts_anew(module, tmp_path, monkeypatch):
     """Found: a half-written file stopped every further run with an error of its reader."""
     monkeypatch.setattr(trainer, "CHECKPOINT_EVERY_S", 0.0)
-    groups, folder, steps = singly(rows()), tmp_path / "b", []
+    groups, folder, steps = single_rows(rows()), tmp_path / "b", []
     interrupted(module, sft.METHOD.objective, groups, folder, 3)
     torn = folder / "weights.safetensors"
     torn.write_bytes(torn.read_bytes()[:50])
-    with pytest.warns(CacheWarning, match="building it again"):
+    with pytest.warns(CacheWarning, match="making it again"):
         trainer.train(alone(module), sft.METHOD.objective, groups, HYPER, 0, folder, steps.append)
     assert steps[0].step == 1
     assert (tmp_path / "b.damaged-0").is_dir()
@@ -202,8 +202,8 @@ def test_micro_batches_do_not_change_the_step(module, monkeypatch):
     def updated(limit):
         monkeypatch.setattr(batching, "micro_batch_tokens", lambda: limit)
         lora.attach(module, HYPER, seed=2)
-        loss = trainer._step(alone(module), sft.METHOD.objective, optim.SGD(0.1), singly(rows()), HYPER)
-        return loss, lora.weights(module)
+        loss = trainer.update(alone(module), sft.METHOD.objective, optim.SGD(0.1), single_rows(rows()), HYPER)
+        return loss, lora.trainable_weights(module)
 
     (whole, a), (parts, b) = updated(100_000), updated(1)
     assert whole == pytest.approx(parts, rel=1e-5)
@@ -212,9 +212,9 @@ def test_micro_batches_do_not_change_the_step(module, monkeypatch):
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(1, 4))
-def test_micro_batches_give_every_member_of_the_team_work(lengths, size):
+def test_micro_batches_give_every_process_work(lengths, size):
     made = [Prompt(str(i), (7,) * n, (1,)) for i, n in enumerate(lengths)]
-    parts = list(batching.micro_batches(singly(made), size))
+    parts = list(batching.micro_batches(single_rows(made), size))
     assert sorted(row.id for part in parts for group in part for row in group.rows) == sorted(row.id for row in made)
     assert len(parts) == math.ceil(len(made) / math.ceil(len(made) / size))
 
@@ -252,11 +252,11 @@ def test_divergence_stops_with_advice(module, tmp_path):
         return sft.loss(model, batch) * math.nan
 
     with pytest.raises(trainer.TrainingError, match=r"diverged at step 1.*Lower `lr`"):
-        trainer.train(alone(module), trainer.Objective(broken), singly(rows()), HYPER, 0, tmp_path / "c")
+        trainer.train(alone(module), trainer.Objective(broken), single_rows(rows()), HYPER, 0, tmp_path / "c")
 
 
 def test_a_saved_adapter_gives_the_same_logits_fused_and_not(module, tmp_path):
-    trainer.train(alone(module), sft.METHOD.objective, singly(rows()), HYPER, 0, tmp_path / "c")
+    trainer.train(alone(module), sft.METHOD.objective, single_rows(rows()), HYPER, 0, tmp_path / "c")
     lora.save(module, HYPER, tmp_path)
     tokens = mx.array([rows()[4].tokens])
     expected = module(tokens)
@@ -264,7 +264,7 @@ def test_a_saved_adapter_gives_the_same_logits_fused_and_not(module, tmp_path):
     base = module(tokens)
     lora.load(module, tmp_path)
     assert mx.array_equal(module(tokens), expected)
-    lora.fuse(module)
+    lora.merge(module)
     assert mx.allclose(module(tokens), expected, atol=1e-5)
     assert not mx.allclose(module(tokens), base, atol=1e-3)
     lora.detach(module)
@@ -273,11 +273,13 @@ def test_a_saved_adapter_gives_the_same_logits_fused_and_not(module, tmp_path):
 
 def test_an_adapter_answers_at_the_scale_that_it_was_trained_at(module, tmp_path):
     """Found: one of another alpha than the scale's would have answered at the scale's."""
-    trainer.train(alone(module), sft.METHOD.objective, singly(rows()), replace(HYPER, alpha=32), 0, tmp_path / "c")
+    trainer.train(alone(module), sft.METHOD.objective, single_rows(rows()), replace(HYPER, alpha=32), 0, tmp_path / "c")
     tokens = mx.array([rows()[4].tokens])
     expected = module(tokens)
     lora.save(module, replace(HYPER, alpha=32), tmp_path)
-    lora.put_on(module, tmp_path)
+    lora.activate(module, tmp_path)
     assert mx.allclose(module(tokens), expected, atol=1e-4)
-    with pytest.raises(trainer.TrainingError, match=r"trained with .*'scale': 16.0.* go on with .*'scale': 2.0"):
-        trainer.train(alone(module), sft.METHOD.objective, singly(rows()), HYPER, 0, tmp_path / "d", start=tmp_path)
+    with pytest.raises(trainer.TrainingError, match=r"trained with .*'scale': 16.0.* further with .*'scale': 2.0"):
+        trainer.train(
+            alone(module), sft.METHOD.objective, single_rows(rows()), HYPER, 0, tmp_path / "d", start=tmp_path
+        )

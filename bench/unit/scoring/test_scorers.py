@@ -1,4 +1,4 @@
-"""The rulers are graded: which wrong answers each one lets through, and which right ones it turns away."""
+"""The scorers are graded: which wrong answers each one lets through, and which right ones it turns away."""
 
 from collections import Counter
 from itertools import permutations
@@ -11,9 +11,9 @@ from bench.support.strategies import plain
 from fixtures.data.bfcl import Call, DatasetError, Example, gold_calls
 from fixtures.scoring.java_js import LANGUAGES
 from fixtures.scoring.parse import parse_calls
-from fixtures.scoring.scorer import prepare
-from fixtures.scoring.values import misfit
-from fixtures.scoring.verdict import RULERS
+from fixtures.scoring.scorer import prepare_scorer
+from fixtures.scoring.values import type_mismatch
+from fixtures.scoring.verdict import SCORERS
 
 # By design: `strict` has no opinion on what an omitted argument means, and takes text as it is encoded.
 FORGIVEN_BY_EQUIVALENT_ONLY = ("explicit_default", "decomposed_unicode")
@@ -28,20 +28,23 @@ def unanswerable():
 
 @pytest.fixture(scope="session")
 def rejected(with_gold, scorers):
-    """By class: how many mutants there are, and the items that each ruler rejects."""
+    """By class: how many mutants there are, and the items that each scorer rejects."""
     made = {name: mutants(list(with_gold.values()), name) for name in MUTATIONS}
     judged = {name: {i: scorers[i].judge(calls).reasons for i, calls in found.items()} for name, found in made.items()}
     return {
-        name: (len(found), {ruler: {i for i, reasons in found.items() if reasons[ruler] != "ok"} for ruler in RULERS})
+        name: (
+            len(found),
+            {scorer: {i for i, reasons in found.items() if reasons[scorer] != "ok"} for scorer in SCORERS},
+        )
         for name, found in judged.items()
     }
 
 
 def test_kill_table(rejected, snapshot):
-    """A change to a ruler shows here as a changed count, to be reviewed like code."""
-    head = f"{'class':20}{'mutants':>9}" + "".join(f"{ruler:>12}" for ruler in RULERS)
+    """A change to a scorer shows here as a changed count, to be reviewed like code."""
+    head = f"{'class':20}{'mutants':>9}" + "".join(f"{scorer:>12}" for scorer in SCORERS)
     rows = [
-        f"{name:20}{count:9}" + "".join(f"{len(items[ruler]):12}" for ruler in RULERS)
+        f"{name:20}{count:9}" + "".join(f"{len(items[scorer]):12}" for scorer in SCORERS)
         for name, (count, items) in rejected.items()
     ]
     table = "\n".join([head, *rows[: len(HARMFUL)], "harmless:", *rows[len(HARMFUL) :]])
@@ -86,7 +89,7 @@ def test_only_the_errata_are_unanswerable(with_gold, scorers, unanswerable):
 def test_the_greedy_checker_depends_on_the_order_of_calls_and_ours_does_not(with_gold, scorers):
     """parallel_178: upstream fails half of the orders of a right answer."""
     judged = [scorers["parallel_178"].judge(calls) for calls in permutations(gold_calls(with_gold["parallel_178"]))]
-    counts = Counter(ruler for judgement in judged for ruler, reason in judgement.reasons.items() if reason == "ok")
+    counts = Counter(scorer for judgement in judged for scorer, reason in judgement.reasons.items() if reason == "ok")
     assert counts == {"strict": 24, "equivalent": 24, "bfcl": 12}
 
 
@@ -139,7 +142,7 @@ def test_relevance_asks_for_a_fitting_call_of_an_offered_tool(call, reason):
     """There is no gold; upstream is content with any call at all."""
     properties = {"x": {"type": "integer"}, "y": {"type": "string"}}
     tool = {"name": "f", "parameters": {"properties": properties, "required": ["x"]}}
-    scorer = prepare(Example("live_relevance_0", "live_relevance", (), (tool,), ()))
+    scorer = prepare_scorer(Example("live_relevance_0", "live_relevance", (), (tool,), ()))
     assert scorer.judge([call]).reasons == {"strict": reason, "bfcl": "ok", "equivalent": reason}
     assert scorer.judge([]).strict.reason == "abstained"
 
@@ -158,6 +161,6 @@ def test_gold_that_contradicts_its_own_schema_is_an_erratum(with_gold):
             for name, accepted in answer.arguments.items():
                 values = [value for value in accepted if value != ""]
                 schema = schemas.get(answer.name, {}).get(name, {})
-                if None not in values and values and all(misfit(plain(value), schema) == "" for value in values):
+                if None not in values and values and all(type_mismatch(plain(value), schema) == "" for value in values):
                     found.add(i)
     assert found == {i for i, erratum in load_errata().items() if erratum.kind == "contradicts_schema"}
