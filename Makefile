@@ -23,20 +23,21 @@ unit: setup
 	$(BIN)/python -m pytest bench/unit $(ARGS)
 
 replay: setup
-	$(BIN)/python -m pytest bench --replay --seed 0,1,2,3 --ignore=bench/unit -k "not throughput" $(ARGS)
-	$(BIN)/python -m pytest bench --replay --scale smoke --ignore=bench/unit -k "not throughput" $(ARGS)
+	$(BIN)/python -m pytest bench --replay --seed 0,1,2,3 -k "not throughput" $(ARGS)
+	$(BIN)/python -m pytest bench --replay --scale smoke -k "not throughput" $(ARGS)
 
-# Not every regime nor every arm on every split: each takes minutes, and shows nothing new at this scale.
+# Not every regime, and not every arm on every split: each takes minutes, and shows nothing new at this scale.
 smoke: setup
-	$(BIN)/python -m pytest bench --scale smoke --ignore=bench/unit -k "not throughput and not diversity and not test_rl and not (test_scaffolds and unseen)" $(ARGS)
+	$(BIN)/python -m pytest bench --scale smoke -k "not throughput and not diversity and not rl and not (scaffolds and unseen)" $(ARGS)
 
 # make export ARM=sft: exports/sft-all_patterns-s0/mlx_lm and …/peft
 export: setup
 	$(BIN)/python -m pytest bench -k "test_export and $(ARM)" --export exports --scale $(SCALE) $(ARGS)
 
-# One page with every recorded answer, tables and plots: report/index.html
+# One page with every recorded answer, tables and plots: report/index.html; the README shows the picture of the claims.
 report: setup
 	$(BIN)/python -m fixtures.report --scale $(SCALE) $(ARGS)
+	$(if $(filter default,$(SCALE)),@cp report/claims.svg results/claims.svg)
 
 # Not part of CI: installs torch and compiles llama.cpp into the cache, then runs for about half an hour.
 peers: setup
