@@ -37,7 +37,9 @@ export: setup
 # One page with every recorded answer, tables and plots: report/index.html; the README shows the picture of the claims.
 report: setup
 	$(BIN)/python -m fixtures.report --scale $(SCALE) $(ARGS)
-	$(if $(filter default,$(SCALE)),@cp report/claims.svg results/claims.svg)
+ifeq ($(SCALE)$(ARGS),default)
+	@cp report/claims.svg results/claims.svg
+endif
 
 # Not part of CI: installs torch and compiles llama.cpp into the cache, then runs for about half an hour.
 peers: setup

@@ -13,10 +13,11 @@ from bench.support.strategies import HOSTILE
 from fixtures.data.bfcl import CATEGORIES, Answer, Call, Example, gold_calls
 from fixtures.modeling.cpu import blas
 from fixtures.prompts import render_prompts
-from fixtures.runs import ledger
+from fixtures.runs.provenance import provenance
 from fixtures.scoring.parse import parse_calls
 from fixtures.scoring.scorer import prepare_scorer
 from fixtures.storage import assets
+from fixtures.storage.files import ROOT
 
 MATMUL = """
 import sys, time
@@ -138,7 +139,7 @@ def per_second(benchmark, bench):
         if not benchmark.enabled:
             return
         speed, reference_gflops = tokens / benchmark.stats.stats.min, blas.gflops()
-        versions = {name: ledger.provenance()["versions"][name] for name in ("mlx", "mlx-lm")}
+        versions = {name: provenance()["versions"][name] for name in ("mlx", "mlx-lm")}
         benchmark.extra_info.update(
             tokens=tokens, tokens_per_s=speed, reference_gflops=reference_gflops,
             tokens_per_s_per_tflops=1000 * speed / reference_gflops,
@@ -162,8 +163,11 @@ def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tm
     hyper = replace(bench.scale.hyper, epochs=1)
     arguments = (bench.inference.pool, METHODS["sft"].objective, single_rows(prompts), hyper, 0)
     trainer.train(*arguments, tmp_path / "warm")
-    benchmark.pedantic(lambda: trainer.train(*arguments, tmp_path / "timed"), rounds=1)
+    losses = []
+    train = partial(trainer.train, *arguments, tmp_path / "timed", lambda step: losses.append(step.loss))
+    benchmark.pedantic(train, rounds=1)
     lora.detach(model.module)
+    assert losses[-1] < losses[0]
     per_second(sum(len(p.tokens) + len(p.completion) for p in prompts))
 
 
@@ -172,7 +176,7 @@ def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tm
     ("part", "rows", "new_tokens"), [("prefill", 20, 1), ("decode_20", 20, 33), ("decode_1", 1, 33)]
 )
 def test_throughput_of_generation(benchmark, bench, prompts, per_second, part, rows, new_tokens):
-    """The prompts alone; and 33 tokens each, with the reading of the prompts in the time."""
+    """Prefill alone; and 33 tokens each, with the prefill in the time."""
     from fixtures.config import Decoding
     from fixtures.runs.inference import generate_shard, shard_prompts
 
@@ -181,15 +185,20 @@ def test_throughput_of_generation(benchmark, bench, prompts, per_second, part, r
     benchmark.pedantic(
         lambda: pool.run(generate_shard, shards, steps.append), setup=steps.clear, rounds=1, warmup_rounds=1
     )
+    assert sorted(one.id for step in steps for one in step.finished) == sorted(prompt.id for prompt in prompts[:rows])
     per_second(sum(len(p.tokens) for p in prompts[:rows]) if part == "prefill" else sum(step.tokens for step in steps))
 
 
-STARTS = {"collecting": ["--collect-only"], "replaying": ["--replay", "--ignore=bench/unit", "-k", "not throughput"]}
+STARTS = {
+    "collecting": (["--collect-only"], "tests collected"),
+    "replaying": (["--replay", "-k", "not throughput"], " passed"),
+}
 
 
 @pytest.mark.parametrize("what", STARTS)
 def test_throughput_of_starting(benchmark, what):
     """Collecting all tests, and replaying the default run, each in a fresh process."""
-    command = [sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider", *STARTS[what]]
-    run = partial(subprocess.run, command, cwd=ledger.ROOT, check=True, capture_output=True)
-    benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+    options, end = STARTS[what]
+    command = [sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider", *options]
+    run = partial(subprocess.run, command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert end in benchmark.pedantic(run, rounds=3, warmup_rounds=1).stdout.splitlines()[-1]

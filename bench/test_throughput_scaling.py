@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from fixtures.runs import ledger
+from fixtures.runs import ledger, provenance
 
 pytestmark = pytest.mark.live
 FACTORS = (1, 2, 4, 8)
@@ -68,7 +68,7 @@ def measured(request):
     found = {}
     yield found
     if request.config.getoption("record") and found.keys() == set(AXES):
-        document = {"factors": FACTORS, "axes": found, "provenance": ledger.provenance()}
+        document = {"factors": FACTORS, "axes": found, "provenance": provenance.provenance()}
         (ledger.RESULTS / "scaling.json").write_text(json.dumps(document, indent=1) + "\n")
         draw(found, ledger.RESULTS / "scaling.svg")
 
@@ -112,4 +112,5 @@ def test_throughput_scaling(benchmark, work, axis, measured):
     benchmark.extra_info.update(measured[axis])
     for factor, took, peak in zip(FACTORS, seconds, gigabytes, strict=True):
         print(f"{axis} x {factor}: {took:.2f} s, {peak:.2f} GB")
+    assert gigabytes[-1] < FACTORS[-1] * gigabytes[0]  # the model itself does not grow
     print(f"{axis}: seconds grow with exponent {exponents[0]:.2f}, memory with {exponents[1]:.2f} (1 is linear)")

@@ -56,7 +56,11 @@ def random_model(kind, **further):
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_model_of_a_known_kind_is_accepted(kind, tied):
     further = {"tie_word_embeddings": tied, "max_position_embeddings": 99, "rope_theta": 1e4, "head_dim": 8}
-    loading.check(random_model(kind, **further), "m", kind)
+    module = random_model(kind, **further)
+    loading.check(module, "m", kind)
+    tokens = mx.array([[5, 6, 7, 8]])
+    logits = forward.project(module, forward.hidden_states(module, tokens))
+    assert mx.allclose(logits, module(tokens), atol=1e-5)
 
 
 def test_a_model_that_scales_its_logits_is_refused():
