@@ -252,6 +252,17 @@ def test_a_new_split_hides_no_arm_of_its_regime_on_others(tmp_path, monkeypatch)
     }
 
 
+def test_an_arm_whose_method_has_a_hyphen_is_reported(recorded, tmp_path):
+    """Found: its name was taken apart at the first hyphen, in six places."""
+    record_answers(recorded, "my-method-all_patterns-s1", "seen_tools", OK)
+    record_answers(recorded, "my-method-all_patterns-s1+constrained", "seen_tools", OK)
+    build.write(recorded, tmp_path / "report")
+    table = (tmp_path / "report" / "tables.md").read_text()
+    assert "| seen_tools | my-method |" in table
+    assert "| seen_tools | my-method+constrained |" in table
+    assert recorded.recorded.seeds("my-method", "all_patterns") == {1}
+
+
 def test_a_diff_of_chosen_answers_is_refused(recorded, tmp_path, monkeypatch):
     """Found: of best_of_8 it compared the first sample, with the sign of another result."""
     folder = tmp_path / "results" / recorded.run

@@ -123,12 +123,6 @@ def test_a_round_without_data_changes_nothing_but_the_first_one_has_to_have_some
         arms().adapter(ARM)
 
 
-def test_an_unnamed_draw_is_an_arms_own_greedy_completions():
-    """Found: samples of a user's unnamed draw were recorded in place of the arm's answers."""
-    with pytest.raises(ValueError, match=r"samples=2.*needs a name"):
-        Draw(samples=2, temperature=0.8)
-
-
 def test_a_method_of_a_new_version_is_trained_anew(arms, trainings, monkeypatch):
     first = arms().adapter(ARM)
     monkeypatch.setitem(VERSIONS, "method sft", 1)
