@@ -22,7 +22,7 @@ from fixtures.storage.files import ROOT
 MATMUL = """
 import sys, time
 from pathlib import Path
-from fixtures import accelerate
+from fixtures.modeling.cpu import blas
 if sys.argv[1] == "openblas":
     assert blas.preload_blas(Path(sys.argv[2])).name == "openblas"
 import mlx.core as mx

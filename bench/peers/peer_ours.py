@@ -23,12 +23,12 @@ def main():
     from fixtures.modeling.worker_pool import WorkerPool
 
     model = loading.load(WORK["model"])
-    team = WorkerPool(model, WORK["model"], blas.cores())
+    pool = WorkerPool(model, WORK["model"], blas.cores())
     tasks = {"train": train, "prefill": prefill, "decode": decode}
-    serve({name: partial(task, team) for name, task in tasks.items()})
+    serve({name: partial(task, pool) for name, task in tasks.items()})
 
 
-def train(team, length):
+def train(pool, length):
     import mlx.core as mx
     from mlx.utils import tree_unflatten
 
@@ -44,49 +44,49 @@ def train(team, length):
     rows = single_rows(
         [Prompt(str(i), tuple(r[:cut]), tuple(r[cut:])) for i, r in enumerate(WORK["training"][str(length)])]
     )
-    module = team.model.module
+    module = pool.model.module
     lora.attach(module, hyper)
-    trainer.equip(team, hyper)
+    trainer.attach_lora(pool, hyper)
     first = np.load(FOLDER / "lora_a.npz")
     module.update(tree_unflatten([(f"{name}.lora_a", mx.array(first[name].T)) for name in first.files]))
     optimizer = trainer.adam(module, hyper)
     batches = [rows[i : i + hyper.batch_size] for i in range(0, len(rows), hyper.batch_size)]
-    step = partial(trainer._step, team, sft.METHOD.objective, optimizer, hyper=hyper)
+    step = partial(trainer.update, pool, sft.METHOD.objective, optimizer, hyper=hyper)
     losses = [step(groups=batches[0])]  # warm
     seconds, rest = timed(lambda: [step(groups=batch) for batch in batches[1:]])
     return {"seconds": seconds, "tokens": length * len(rows[hyper.batch_size :]), "losses": losses + rest}
 
 
-def told(model, share, _):
-    """One member's part of answering: when each step came, its new tokens, and the completions."""
+def timed_shard(model, shard, _):
+    """One process's part of decoding: when each step ended, its new tokens, and the finished completions."""
     from fixtures.runs import inference
 
     steps = []
-    inference.answer(model, share, lambda step: steps.append((time.perf_counter(), step.tokens, step.finished)))
+    inference.generate_shard(model, shard, lambda step: steps.append((time.perf_counter(), step.tokens, step.finished)))
     return steps
 
 
-def generate(team, rows, new_tokens):
-    """The steps of every member; their clocks are the same."""
+def generate(pool, rows, new_tokens):
+    """The steps of every process; their clocks are the same."""
     from fixtures.config import Decoding
     from fixtures.prompts import Prompt
     from fixtures.runs import inference
 
     prompts = [Prompt(str(i), tuple(tokens), ()) for i, tokens in enumerate(WORK["prompts"][:rows])]
-    return team.run(told, inference.questions(team.size, prompts, None, Decoding(new_tokens)))
+    return pool.run(timed_shard, inference.shard_prompts(pool.size, prompts, None, Decoding(new_tokens)))
 
 
-def prefill(team):
-    seconds, _ = timed(lambda: generate(team, len(WORK["prompts"]), 1))
+def prefill(pool):
+    seconds, _ = timed(lambda: generate(pool, len(WORK["prompts"]), 1))
     return {"seconds": seconds, "tokens": sum(map(len, WORK["prompts"]))}
 
 
-def decode(team, rows):
-    """From when all members have a first token to the end."""
-    members = generate(team, rows, 1 + WORK["new_tokens"])
-    start = max(steps[0][0] for steps in members)
-    later = [step for steps in members for step in steps if step[0] > start]
-    finished = [completion for steps in members for _, _, finished in steps for completion in finished]
+def decode(pool, rows):
+    """From the moment when all processes have a first token to the end."""
+    shards = generate(pool, rows, 1 + WORK["new_tokens"])
+    start = max(steps[0][0] for steps in shards)
+    later = [step for steps in shards for step in steps if step[0] > start]
+    finished = [completion for steps in shards for _, _, finished in steps for completion in finished]
     answers = [completion.text for completion in sorted(finished, key=lambda c: int(c.id))]
     seconds = max(at for at, _, _ in later) - start
     return {"seconds": seconds, "tokens": sum(n for _, n, _ in later), "answers": answers}

@@ -22,7 +22,7 @@ from fixtures import prompts  # noqa: E402
 from fixtures.config import Hyper  # noqa: E402
 from fixtures.data import regimes, splits  # noqa: E402
 from fixtures.data.bfcl import load_examples  # noqa: E402
-from fixtures.modeling import loading  # noqa: E402
+from fixtures.modeling import loading, registry  # noqa: E402
 
 MODEL = "smollm2_135m"
 LENGTHS = (160, 416)  # tokens per training row
@@ -37,7 +37,7 @@ def main(folder):
     rows = prompts.render_prompts([examples[i] for i in ids], model.tokenizer, model.end_of_turn)
     stream = [token for row in rows for token in row.tokens + row.completion]
     hyper = Hyper()
-    source = loading.MODELS[MODEL]
+    source = registry.MODELS[MODEL]
     work = {
         "training": {str(n): [stream[i * n : (i + 1) * n] for i in range(BATCH * STEPS)] for n in LENGTHS},
         "batch": BATCH,
@@ -49,7 +49,7 @@ def main(folder):
         "lr": 1e-4,
         "max_grad_norm": hyper.max_grad_norm,
         "model": MODEL,
-        "mlx": str(loading.locate(MODEL)),
+        "mlx": str(registry.locate(MODEL)),
         "gguf": str(assets.fetch(source.asset) / source.member),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def main(folder):
 
 def write_model(model, folder):
     folder.mkdir(exist_ok=True)
-    config = json.loads((loading.locate(MODEL) / "config.json").read_text())
+    config = json.loads((registry.locate(MODEL) / "config.json").read_text())
     weights = dict(tree_flatten(model.module.parameters()))
     for name, value in weights.items():
         for part, heads in (("q_proj", "num_attention_heads"), ("k_proj", "num_key_value_heads")):

@@ -1,7 +1,7 @@
 """Gold answers → wrong answers on purpose (and harmless variants), to grade the scorers themselves.
 
 Each mutation takes the calls of a right answer and yields changed ones, or nothing where it does not
-apply. Pure and seeded; bench/unit/test_rulers.py counts how many of each class every scorer rejects.
+apply. Pure and seeded; bench/unit/scoring/test_scorers.py counts how many of each class every scorer rejects.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Small stand-ins shared by the unit tests: a tiny model and a tokenizer of one token per character."""
+"""Fixtures shared by the unit tests: tiny models, a tokenizer with one token per character, and the real BFCL items."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from fixtures.storage import assets
 
 
 class CharacterTokenizer:
-    """Token = character code modulo the tiny model's vocabulary."""
+    """One token per character: its code modulo 60, plus 2, which fits the tiny model's vocabulary of 64."""
 
     def encode(self, text, *, add_special_tokens=True):
         return [2 + ord(c) % 60 for c in text]
@@ -31,18 +31,18 @@ def tokenizer():
 
 @pytest.fixture
 def module():
-    """A random llama of two layers and 64 tokens, frozen like a loaded model."""
+    """A randomly initialised llama with two layers and a vocabulary of 64, frozen like a loaded model."""
     import mlx.core as mx
     from mlx_lm.models import llama
 
     from fixtures.modeling.cpu import kernels
 
     mx.random.seed(0)
-    made = llama.Model(llama.ModelArgs("llama", 32, 2, 48, 4, 1e-5, 64, num_key_value_heads=2))
-    kernels.use_fast_kernels(made)
-    made.freeze()
-    mx.eval(made.parameters())
-    return made
+    model = llama.Model(llama.ModelArgs("llama", 32, 2, 48, 4, 1e-5, 64, num_key_value_heads=2))
+    kernels.use_fast_kernels(model)
+    model.freeze()
+    mx.eval(model.parameters())
+    return model
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ TEMPLATE = (
 
 @pytest.fixture(scope="session")
 def tiny_qwen(tmp_path_factory):
-    """A 4-bit Qwen2 of two layers with a byte-level tokenizer, as mlx_lm.convert would write it."""
+    """A 4-bit Qwen2 with two layers and a byte-level tokenizer, in the layout that mlx_lm.convert writes."""
     import mlx.core as mx
     import mlx.nn as nn
     from mlx_lm.models import qwen2
@@ -106,27 +106,27 @@ def tiny_qwen(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def lively_qwen(tiny_qwen, tmp_path_factory):
-    """The same with four times its weights: as it is, it says one token for ever."""
+    """tiny_qwen with its projection weights scaled by four; unscaled, it generates the same token forever."""
     import mlx.core as mx
 
     path = tmp_path_factory.mktemp("models") / "lively-qwen2-4bit"
     shutil.copytree(tiny_qwen, path)
     (file,) = path.glob("*.safetensors")
     weights = mx.load(str(file))
-    louder = {n: 4 * w for n, w in weights.items() if "_proj." in n and n.endswith((".scales", ".biases"))}
-    mx.save_safetensors(str(file), weights | louder, metadata={"format": "mlx"})
+    scaled = {n: 4 * w for n, w in weights.items() if "_proj." in n and n.endswith((".scales", ".biases"))}
+    mx.save_safetensors(str(file), weights | scaled, metadata={"format": "mlx"})
     return path
 
 
 @pytest.fixture(scope="session")
 def examples(bench):
-    """The thousand items of the study's four categories."""
+    """The thousand items of the four categories that the study uses, by id."""
     return {i: example for i, example in bench.items.examples.items() if example.category in CATEGORIES}
 
 
 @pytest.fixture(scope="session")
 def deep():
-    """Whether Hypothesis' `deep` profile asks for long searches."""
+    """Whether Hypothesis runs with its `deep` profile, or with another one of at least as many examples."""
     return settings.default.max_examples >= settings.get_profile("deep").max_examples
 
 
@@ -138,7 +138,7 @@ def single_turn(bench):
 
 @pytest.fixture(scope="session")
 def with_gold(single_turn):
-    """Those whose right answer is a call."""
+    """The single-turn items that have gold calls, by id."""
     return {i: example for i, example in single_turn.items() if example.answers}
 
 

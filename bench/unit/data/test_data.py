@@ -1,4 +1,4 @@
-"""The real BFCL items and the tracked splits: what is held out is really held out."""
+"""The real BFCL items and the tracked splits: held-out items and tools do not appear in training."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -23,7 +23,7 @@ def test_four_categories_with_a_thousand_items(examples):
     assert Counter(e.category for e in examples.values()) == dict(zip(CATEGORIES, (400, 200, 200, 200), strict=True))
 
 
-def test_every_gold_answer_survives_render_parse_and_match(examples):
+def test_every_gold_answer_is_correct_after_rendering_and_parsing(examples):
     wrong = {
         i: verdict
         for i, e in examples.items()
@@ -32,15 +32,15 @@ def test_every_gold_answer_survives_render_parse_and_match(examples):
     assert wrong == {}
 
 
-def test_every_gold_answer_in_reverse_order_is_right(examples):
+def test_every_gold_answer_in_reverse_order_is_correct(examples):
     assert all(match_answer(gold_calls(e)[::-1], e).correct for e in examples.values())
 
 
-def test_dropping_a_gold_call_is_wrong(examples):
+def test_an_answer_that_lacks_a_gold_call_is_wrong(examples):
     assert not any(match_answer(gold_calls(e)[1:], e).correct for e in examples.values())
 
 
-def test_the_tracked_splits_are_what_the_program_makes(examples, partition):
+def test_the_tracked_splits_are_reproducible(examples, partition):
     assert splits.make_partition(examples, splits.SEED) == partition
 
 
@@ -50,14 +50,14 @@ def test_parts_do_not_overlap(examples, partition):
     assert set().union(*parts) <= examples.keys()
 
 
-def test_unseen_tools_share_nothing_with_what_training_shows(examples, partition):
+def test_unseen_tools_share_no_tool_or_question_with_the_other_parts(examples, partition):
     known = [examples[i] for part in (partition.train, partition.dev, partition.seen_tools) for i in part]
     offered = {tool["name"] for e in known for tool in e.tools}
-    prints = {f for e in known for f in splits.fingerprints(e)}
+    fingerprints = {f for e in known for f in splits.fingerprints(e)}
     words = [splits.word_set(e.question) for e in known]
     for e in (examples[i] for i in partition.unseen_tools):
         assert not e.gold_names & offered
-        assert not splits.fingerprints(e) & prints
+        assert not splits.fingerprints(e) & fingerprints
         assert not any(splits.near_duplicates(splits.word_set(e.question), w) for w in words)
     counts = {name: len(ids) for name, ids in asdict(partition).items()}
     print(counts, "unseen gold tools:", len({n for i in partition.unseen_tools for n in examples[i].gold_names}))
@@ -93,12 +93,12 @@ def test_subsets_are_nested(examples, partition, n, more, seed):
     assert len(small) == n
 
 
-def test_subsets_keep_the_categories_shares(examples, partition):
-    some = regimes.subset(partition.unseen_tools, 40, 0, examples)
-    assert Counter(examples[i].category for i in some) == dict.fromkeys(CATEGORIES, 10)
+def test_subsets_keep_the_category_proportions(examples, partition):
+    sample = regimes.subset(partition.unseen_tools, 40, 0, examples)
+    assert Counter(examples[i].category for i in sample) == dict.fromkeys(CATEGORIES, 10)
 
 
-def test_unreadable_splits_say_what_to_do(tmp_path):
+def test_the_error_for_unreadable_splits_says_what_to_do(tmp_path):
     path = tmp_path / "splits.json"
     path.write_text('{"parts": {"train": []}}')
     with pytest.raises(DatasetError, match=r"python -m fixtures\.data\.splits"):
@@ -117,29 +117,29 @@ def test_rendered_completion_ends_with_the_end_of_turn(example, tokenizer):
 
 
 @pytest.mark.parametrize("regime", regimes.REGIMES)
-def test_no_regime_shows_what_is_held_out(bench, partition, regime):
+def test_no_regime_trains_on_held_out_items_or_tools(bench, partition, regime):
     examples = bench.items.examples
-    shown = [examples[i] for i in regimes.REGIMES[regime](partition, examples)]
-    assert {e.id for e in shown}.isdisjoint(partition.dev + partition.seen_tools + partition.unseen_tools)
+    trained = [examples[i] for i in regimes.REGIMES[regime](partition, examples)]
+    assert {e.id for e in trained}.isdisjoint(partition.dev + partition.seen_tools + partition.unseen_tools)
     unseen = [examples[i] for i in partition.unseen_tools]
     names = {name for e in unseen for name in e.gold_names}
-    assert names.isdisjoint(tool["name"] for e in shown for tool in e.tools)
+    assert names.isdisjoint(tool["name"] for e in trained for tool in e.tools)
     assert {t for e in unseen for t in splits.fingerprints(e)}.isdisjoint(
-        t for e in shown for t in splits.fingerprints(e)
+        t for e in trained for t in splits.fingerprints(e)
     )
 
 
-def test_regimes_of_equal_size_differ_in_their_patterns_alone(bench, partition):
-    """The single calls of the diverse regimes are among those of the homogeneous one; smaller ones are nested."""
+def test_regimes_of_equal_size_differ_only_in_their_patterns(bench, partition):
+    """The homogeneous regime contains the diverse one's simple items; the smaller diverse regimes are nested."""
     examples = bench.items.examples
-    made = {name: set(regimes.REGIMES[name](partition, examples)) for name in regimes.REGIMES}
-    assert len(made["simple_320"]) == len(made["four_320"]) == 320
-    assert made["four_80"] < made["four_160"] < made["four_320"]
-    kinds = {name: Counter(examples[i].category.removeprefix("live_") for i in ids) for name, ids in made.items()}
-    assert kinds["simple_320"] == {"simple": 320}
-    assert kinds["four_320"] == dict.fromkeys(CATEGORIES, 80)
-    singles = {i for i in made["four_320"] if examples[i].category.endswith("simple")}
-    assert singles < made["simple_320"]
+    selected = {name: set(regimes.REGIMES[name](partition, examples)) for name in regimes.REGIMES}
+    assert len(selected["simple_320"]) == len(selected["four_320"]) == 320
+    assert selected["four_80"] < selected["four_160"] < selected["four_320"]
+    counts = {name: Counter(examples[i].category.removeprefix("live_") for i in ids) for name, ids in selected.items()}
+    assert counts["simple_320"] == {"simple": 320}
+    assert counts["four_320"] == dict.fromkeys(CATEGORIES, 80)
+    simple = {i for i in selected["four_320"] if examples[i].category.endswith("simple")}
+    assert simple < selected["simple_320"]
 
 
 def test_irrelevant_questions_have_no_gold_call(bench):

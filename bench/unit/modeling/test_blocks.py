@@ -1,4 +1,4 @@
-"""Layers for decoding compute what the layers that they replace do."""
+"""Decoding layers compute the same as the layers that they replace."""
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -11,8 +11,8 @@ from fixtures.modeling.cpu import blas, blocks
 
 
 @pytest.fixture(autouse=True)
-def in_place(monkeypatch):
-    """As if on a core with such kernels; a product of blocks is right on any."""
+def small_kernels(monkeypatch):
+    """Pretend that the BLAS has kernels for small products; the product of blocks is correct on any CPU."""
     monkeypatch.setattr(blas, "has_small_kernels", lambda: True)
     mx.random.seed(0)
 
@@ -23,13 +23,13 @@ def close(a, b):
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (7, 1), (5, 3), (20, 1), (26, 2), (27, 2), (90, 1), (9,)], ids=str)
-def test_a_linear_layer_of_few_rows_and_of_many(shape, bias):
+def test_a_linear_layer_on_few_and_on_many_rows(shape, bias):
     layer = nn.Linear(576, 96, bias=bias)
     x = mx.random.normal((*shape, 576))
     assert close(blocks.for_decoding(layer)(x), layer(x))
 
 
-def test_blocks_are_made_for_few_rows_only():
+def test_the_weight_is_cut_into_blocks_for_few_rows_only():
     layer = blocks.for_decoding(nn.Linear(576, 96))
     assert layer.blocks.most == 54
     layer(mx.zeros((55, 576)))
@@ -40,19 +40,19 @@ def test_blocks_are_made_for_few_rows_only():
 
 def test_an_embedding_as_the_vocabulary_projection():
     layer = nn.Embedding(64, 48)
-    made, x = blocks.for_decoding(layer), mx.random.normal((3, 2, 48))
-    assert close(made.as_linear(x), layer.as_linear(x))
-    assert close(made(mx.array([[3, 63]])), layer(mx.array([[3, 63]])))
+    replacement, x = blocks.for_decoding(layer), mx.random.normal((3, 2, 48))
+    assert close(replacement.as_linear(x), layer.as_linear(x))
+    assert close(replacement(mx.array([[3, 63]])), layer(mx.array([[3, 63]])))
 
 
-def test_a_layer_that_blocks_do_not_fit_stays_as_it_is():
+def test_a_layer_that_cannot_be_cut_into_blocks_is_not_replaced():
     assert blocks.for_decoding(nn.Linear(48, 40)) is None
     assert blocks.for_decoding(nn.QuantizedLinear(64, 64)) is None
     assert blocks.for_decoding(nn.Embedding(50, 48)) is None
 
 
 def test_an_adapter_is_not_rounded_away():
-    """Found: merged into half-precision weights, a small adapter changed a third of them, and those wrongly."""
+    """Past bug: a small adapter merged into half-precision weights changed only a third of them, and those wrongly."""
     from mlx_lm.tuner.lora import LoRALinear
 
     layer = LoRALinear.from_base(nn.Linear(64, 64, bias=False), r=2)
@@ -63,7 +63,7 @@ def test_an_adapter_is_not_rounded_away():
     assert blocks.merged(layer) is None
 
 
-def test_no_layer_is_changed_where_the_blas_copies_small_factors(module, monkeypatch):
+def test_no_layer_is_replaced_if_the_blas_has_no_small_kernels(module, monkeypatch):
     monkeypatch.setattr(blas, "has_small_kernels", lambda: False)
     lora.merge(module)
     assert {type(layer) for _, layer in module.named_modules()}.isdisjoint(
@@ -71,8 +71,8 @@ def test_no_layer_is_changed_where_the_blas_copies_small_factors(module, monkeyp
     )
 
 
-def test_a_model_prepared_for_decoding_is_the_same_model(module):
-    """With and without an adapter; and detaching restores the very layers."""
+def test_a_model_prepared_for_decoding_has_the_same_logits(module):
+    """With and without an adapter; detaching restores the original layer objects."""
     tokens = mx.array([[5, 6, 7]])
     before, layers = dict(tree_flatten(module.parameters())), dict(module.named_modules())
     plain = forward.project(module, forward.hidden_states(module, tokens))

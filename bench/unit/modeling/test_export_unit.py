@@ -1,4 +1,4 @@
-"""An exported adapter is the same function for the model it was written for."""
+"""An exported adapter has the same effect on the model that it was exported for."""
 
 import json
 
@@ -14,8 +14,8 @@ TOKENS = mx.array([[5, 9, 2, 40, 17]])
 
 
 def model(rope_traditional):
-    """A llama of two layers with grouped keys; all of the same seed are the same but for their rope."""
-    from mlx_lm.models import llama  # late: it imports transformers, which takes half of all collecting
+    """A two-layer llama with grouped-query attention; every call has the same weights, whichever RoPE it uses."""
+    from mlx_lm.models import llama  # late: it imports transformers, which is half of the collection time
 
     mx.random.seed(0)
     arguments = llama.ModelArgs("llama", 32, 2, 48, 4, 1e-5, 64, num_key_value_heads=2)
@@ -25,7 +25,7 @@ def model(rope_traditional):
 
 @pytest.fixture
 def saved(tmp_path):
-    """A model with rope over neighbours, and an adapter for it that does something."""
+    """A model with interleaved RoPE (over neighbours), and a saved adapter for it that changes its output."""
     module = model(rope_traditional=True)
     lora.attach(module, HYPER, seed=1)
     weights = lora.trainable_weights(module)
@@ -34,8 +34,8 @@ def saved(tmp_path):
     return module, tmp_path
 
 
-def test_peft_weights_fit_the_original_order_of_rows(saved, tmp_path):
-    """The adapted weights, written out by hand as PEFT applies them, in a model with rope over halves."""
+def test_peft_weights_have_the_original_order_of_rows(saved, tmp_path):
+    """PEFT's weight update, computed by hand, in a model with half-split RoPE (over the halves of each head)."""
     module, folder = saved
     export.to_peft(folder, tmp_path / "peft", module, "someone/original")
     config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
@@ -55,10 +55,10 @@ def test_peft_weights_fit_the_original_order_of_rows(saved, tmp_path):
     assert set(config["target_modules"]) == {name.split(".")[-3] for name in arrays}
 
 
-def test_mlx_lm_reads_its_own_layout(saved, tmp_path):
+def test_mlx_lm_loads_the_exported_adapter(saved, tmp_path):
     from mlx_lm.tuner.utils import load_adapters
 
     module, folder = saved
-    for _ in range(2):  # a second export takes the place of the first
+    for _ in range(2):  # a second export replaces the first
         export.to_mlx_lm(folder, tmp_path / "mlx_lm")
     assert mx.allclose(load_adapters(model(rope_traditional=True), str(tmp_path / "mlx_lm"))(TOKENS), module(TOKENS))

@@ -20,14 +20,14 @@ def seeded():
     mx.random.seed(0)
 
 
-def test_exp_is_right_to_float32_rounding():
+def test_exp_is_accurate_to_float32_rounding():
     x = mx.random.uniform(-80, 80, (1000, 7))
     assert mx.abs(kernels.fast_exp(x) / mx.exp(x) - 1).max().item() < 2e-5
     small = mx.random.uniform(-5, 5, (1000,))
     assert mx.abs(kernels.fast_exp(small) / mx.exp(small) - 1).max().item() < 4e-6
 
 
-def test_exp_of_a_masked_score_is_nothing():
+def test_exp_of_a_masked_score_is_almost_zero():
     assert kernels.fast_exp(mx.array([kernels.MASKED, -200.0])).max().item() < 1e-37
 
 
@@ -68,55 +68,55 @@ def test_attention_and_its_gradients(t, mask):
 def test_attention_of_one_new_token_reads_the_whole_cache():
     q, k, v = mx.random.normal((2, 6, 1, 8)), mx.random.normal((2, 3, 40, 8)), mx.random.normal((2, 3, 40, 8))
     mask = mx.arange(40)[None, None, None] >= mx.array([0, 11])[:, None, None, None]
-    found = kernels.scaled_dot_product_attention(q, k, v, object(), 0.3, mask)
-    assert close(found, mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask=mask))
+    output = kernels.scaled_dot_product_attention(q, k, v, object(), 0.3, mask)
+    assert close(output, mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask=mask))
 
 
 @pytest.mark.parametrize("t", [1, 3])
-def test_attention_by_windows_leaves_out_only_what_is_hidden(t):
-    """Rows 0 to 2 see from slot 5, the others from slot 34 on."""
+def test_attention_with_windows_skips_only_masked_slots(t):
+    """Rows 0 to 2 see no slot before slot 5, and the other rows none before slot 34."""
     q, k, v = mx.random.normal((5, 6, t, 8)), mx.random.normal((5, 3, 64, 8)), mx.random.normal((5, 3, 64, 8))
     mask = mx.arange(64)[None, None, None] >= mx.array([5, 6, 30, 34, 60])[:, None, None, None]
     mask = mx.repeat(mask, t, axis=2)
     cache = SimpleNamespace(windows=[Window(slice(0, 3), 0), Window(slice(3, 6), 32)])
-    found = kernels.scaled_dot_product_attention(q, k, v, cache, 0.3, mask)
-    assert close(found, mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask=mask))
+    output = kernels.scaled_dot_product_attention(q, k, v, cache, 0.3, mask)
+    assert close(output, mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask=mask))
     k[3:, :, :32] = mx.nan  # never read
-    assert mx.array_equal(kernels.scaled_dot_product_attention(q, k, v, cache, 0.3, mask), found)
+    assert mx.array_equal(kernels.scaled_dot_product_attention(q, k, v, cache, 0.3, mask), output)
 
 
 @pytest.mark.parametrize("t", [3, 128, 300])
 def test_attention_of_several_new_tokens_reads_the_cache_before_them(t):
     q, k, v = mx.random.normal((2, 6, t, 8)), mx.random.normal((2, 3, t + 40, 8)), mx.random.normal((2, 3, t + 40, 8))
-    found = kernels.scaled_dot_product_attention(q, k, v, object(), 0.3, "causal")
-    assert close(found, mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask="causal"))
+    output = kernels.scaled_dot_product_attention(q, k, v, object(), 0.3, "causal")
+    assert close(output, mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask="causal"))
 
 
 def compiled_primitives(function, *arguments):
-    """How many fused kernels the graph of a function's results has."""
+    """The number of fused kernels in the graph of a function's results."""
     text = io.StringIO()
     mx.export_to_dot(text, *function(*arguments))
     return text.getvalue().count("Compiled")
 
 
 def test_kernels_stay_fused_in_a_gradient():
-    """mx.compile alone is inlined there, unfused: a training step took a fifth longer."""
+    """Within a gradient, MLX inlines what mx.compile made, without fusion: a training step took a fifth longer."""
     module, x = nn.Linear(8, 8, bias=False), mx.random.normal((3, 8))
 
     def loss(x):
         return kernels.swiglu(module(x), x).sum()
 
-    def of(value_and_grad):
+    def loss_and_gradient(value_and_grad):
         value, gradient = value_and_grad(module, loss)(x)
         return value, gradient["weight"]
 
-    assert compiled_primitives(of, nn.value_and_grad) == 0
-    assert compiled_primitives(of, kernels.value_and_grad) >= 2
+    assert compiled_primitives(loss_and_gradient, nn.value_and_grad) == 0
+    assert compiled_primitives(loss_and_gradient, kernels.value_and_grad) >= 2
 
 
 def test_cross_entropy_and_its_gradient():
     logits, targets = mx.random.normal((7, 50)) * 5, mx.random.randint(0, 50, (7,))
-    weight = mx.random.normal((7,))  # each token's own
+    weight = mx.random.normal((7,))  # one weight per token
     fast = mx.value_and_grad(lambda z: (weight * kernels.token_losses(z, targets)).sum())(logits)
     stock = mx.value_and_grad(lambda z: (weight * nn.losses.cross_entropy(z, targets, reduction="none")).sum())(logits)
     assert close(fast[0], stock[0])
@@ -147,6 +147,6 @@ def test_lora_as_one_matmul_and_its_gradients(bias):
 
     arguments = (layer.lora_a, layer.lora_b, x)
     expected = mx.value_and_grad(plain, argnums=(0, 1, 2))(*arguments)
-    found = mx.value_and_grad(merged, argnums=(0, 1, 2))(*arguments)
-    assert close(found[0], expected[0], 1e-4)
-    assert all(map(close, found[1], expected[1]))
+    actual = mx.value_and_grad(merged, argnums=(0, 1, 2))(*arguments)
+    assert close(actual[0], expected[0], 1e-4)
+    assert all(map(close, actual[1], expected[1]))

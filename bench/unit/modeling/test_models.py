@@ -1,4 +1,4 @@
-"""Model folders: the hub's Qwen path, proven with a tiny random 4-bit Qwen2 in the same layout."""
+"""Model folders: the code path of the hub's Qwen, tested with a tiny random 4-bit Qwen2 in the same layout."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_a_quantized_qwen_trains_and_generates(tiny_qwen, example, tmp_path):
     assert completion.finish == "stop"
 
 
-def test_the_fingerprint_follows_the_weights(tiny_qwen, tmp_path):
+def test_the_fingerprint_changes_with_the_configuration(tiny_qwen, tmp_path):
     first = registry.fingerprint(tiny_qwen)
     assert first == registry.fingerprint(tiny_qwen)
     for file in tiny_qwen.iterdir():
@@ -41,22 +41,22 @@ def test_the_fingerprint_follows_the_weights(tiny_qwen, tmp_path):
     assert registry.fingerprint(tmp_path) != first
 
 
-def random_model(kind, **further):
+def random_model(kind, **overrides):
     from importlib import import_module
 
     architecture = import_module(f"mlx_lm.models.{kind}")
-    usual = {
+    defaults = {
         "model_type": kind, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48,
         "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "vocab_size": 64,
     }  # fmt: skip
-    return architecture.Model(architecture.ModelArgs.from_dict(usual | further))
+    return architecture.Model(architecture.ModelArgs.from_dict(defaults | overrides))
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_model_of_a_known_kind_is_accepted(kind, tied):
-    further = {"tie_word_embeddings": tied, "max_position_embeddings": 99, "rope_theta": 1e4, "head_dim": 8}
-    module = random_model(kind, **further)
+    overrides = {"tie_word_embeddings": tied, "max_position_embeddings": 99, "rope_theta": 1e4, "head_dim": 8}
+    module = random_model(kind, **overrides)
     loading.check(module, "m", kind)
     tokens = mx.array([[5, 6, 7, 8]])
     logits = forward.project(module, forward.hidden_states(module, tokens))
@@ -64,23 +64,23 @@ def test_a_model_of_a_known_kind_is_accepted(kind, tied):
 
 
 def test_a_model_that_scales_its_logits_is_refused():
-    """Found: Granite would have been trained and sampled at eight times its logits."""
-    further = {
+    """Past bug: Granite would have been trained and sampled with logits that are eight times too large."""
+    overrides = {
         "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False, "max_position_embeddings": 99,
         "rope_theta": 1e4, "logits_scaling": 8.0, "attention_multiplier": 1.0, "embedding_multiplier": 1.0,
         "residual_multiplier": 1.0,
     }  # fmt: skip
     with pytest.raises(forward.ModelError, match="m: a granite model changes its logits after the vocab"):
-        loading.check(random_model("granite", **further), "m", "granite")
+        loading.check(random_model("granite", **overrides), "m", "granite")
 
 
-def test_a_model_without_a_known_head_is_refused():
+def test_a_model_with_an_unknown_output_head_is_refused():
     with pytest.raises(forward.ModelError, match="does not know how a gemma2 model is built"):
         loading.check(random_model("gemma2", head_dim=8), "m", "gemma2")
 
 
 def test_a_model_with_a_sliding_window_is_refused():
-    """Found: our caches would have shown a layer everything, as if it had no window; then, only after training."""
+    """Past bugs: our caches ignored the window, and later such a model was rejected only after its training."""
     layers = ["sliding_attention", "full_attention"]
     module = random_model("llama", layer_types=layers, sliding_window=8, tie_word_embeddings=True)
     with pytest.raises(forward.ModelError, match="see the last 8 tokens only"):
@@ -91,12 +91,12 @@ def test_a_model_with_a_sliding_window_is_refused():
         kv_cache.Slots(1).layers[0].make_mask(2, window_size=8)
 
 
-def test_an_unknown_model_lists_the_known_ones():
+def test_the_error_for_an_unknown_model_lists_the_known_ones():
     with pytest.raises(forward.ModelError, match=r"neither a known model \(smollm2_135m, qwen2_5_1_5b\) nor a folder"):
         loading.load("gpt-7")
 
 
-def test_an_unreachable_hub_says_what_to_do(monkeypatch, tmp_path):
+def test_the_error_for_an_unreachable_hub_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     source = registry.HubRepository("callbench/absent", "main", "callbench/absent")
     with pytest.raises(forward.ModelError, match=r"callbench/absent at main.*pass its path as --model"):

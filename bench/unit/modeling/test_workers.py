@@ -1,4 +1,4 @@
-"""Worker processes share the work without changing it, and their failures are reported."""
+"""Worker processes share the work without changing its results, and their failures are reported."""
 
 import dataclasses
 import os
@@ -58,25 +58,25 @@ def test_results_keep_their_order_and_messages_arrive(pair):
     assert sorted(messages) == ["adding [1, 2]", "adding [4]"]
 
 
-def test_a_failure_is_raised_here_and_the_pool_stays_usable(pair):
+def test_a_workers_failure_is_raised_in_the_main_process_and_the_pool_stays_usable(pair):
     with pytest.raises(WorkerError, match=r"(?s)worker 1 failed.*ValueError: unlucky"):
         pair.run(add, [[1], [13]])
     assert pair.run(add, [[1], [2]]) == [1, 2]
 
 
-def test_a_killed_worker_is_an_error_and_not_a_hang(pair):
+def test_a_killed_worker_raises_an_error_instead_of_hanging(pair):
     with pytest.raises(WorkerError, match=r"worker 1 died with exit code -9.*--workers 1"):
         pair.run(add, [[1], ["die"]])
     assert pair.run(add, [[1], [2]]) == [1, 2]
 
 
-def test_a_failure_here_ends_the_workers(pair):
+def test_the_pool_stays_usable_after_a_failure_in_the_main_process(pair):
     with pytest.raises(ValueError, match="unlucky"):
         pair.run(add, [[13], [1]])
     assert pair.run(add, [[1], [2]]) == [1, 2]
 
 
-def test_two_processes_train_what_one_trains(model, pair, rows, lively_qwen, tmp_path):
+def test_two_processes_train_the_same_weights_as_one(model, pair, rows, lively_qwen, tmp_path):
     groups, objective = single_rows(rows), sft.METHOD.objective
     alone = trainer.train(WorkerPool(model, str(lively_qwen), 1), objective, groups, HYPER, 0, tmp_path / "a")
     alone = {name: np.array(value) for name, value in alone.items()}
@@ -92,7 +92,7 @@ def test_two_processes_train_what_one_trains(model, pair, rows, lively_qwen, tmp
 
 
 def test_a_worker_whose_first_shard_comes_late_gets_the_adapter(model, pair, rows, lively_qwen, tmp_path):
-    """rft at the smoke scale: of a batch of two and one of one, the latter came first."""
+    """As in rft at the smoke scale: the first batch has one group and the second has two."""
     groups, seed, hyper = single_rows(rows[:3]), 0, dataclasses.replace(HYPER, batch_size=2)
     assert [len(batch) for batch in batch_order([group.length for group in groups], hyper, seed)][:2] == [1, 2]
     shard = inference.PromptShard(None, config.Decoding(2), rows[:1])
@@ -105,7 +105,7 @@ def test_a_worker_whose_first_shard_comes_late_gets_the_adapter(model, pair, row
         assert np.allclose(alone[name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_a_pool_of_three_shares_the_threads_of_blas(model, lively_qwen):
+def test_a_pool_of_three_shares_the_blas_threads(model, lively_qwen):
     pool, threads = WorkerPool(model, str(lively_qwen), 3, offline=True), blas.cores()
     assert pool.run(add, [[1], [2], [3]]) == [1, 2, 3]
     assert blas.cores() == threads
@@ -114,7 +114,7 @@ def test_a_pool_of_three_shares_the_threads_of_blas(model, lively_qwen):
         pool.run(add, [[1]] * 4)
 
 
-def test_two_processes_generate_what_one_generates(model, pair, rows):
+def test_two_processes_generate_the_same_completions_as_one(model, pair, rows):
     def shards_of(*parts):
         return [inference.PromptShard(None, config.Decoding(12, batch_size=2), list(part)) for part in parts]
 

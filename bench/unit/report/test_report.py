@@ -252,6 +252,15 @@ def test_a_new_split_hides_no_arm_of_its_regime_on_others(tmp_path, monkeypatch)
     }
 
 
+def test_the_pages_data_has_everything_that_its_script_reads(recorded, tmp_path):
+    """Found: a key was renamed on one side, and the page showed no answer."""
+    build.write(recorded, tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text()
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    read = set(re.findall(r"\bdata\.(\w+)", (build.PAGE / "report.js").read_text()))
+    assert read == data.keys()
+
+
 def test_an_arm_whose_method_has_a_hyphen_is_reported(recorded, tmp_path):
     """Found: its name was taken apart at the first hyphen, in six places."""
     record_answers(recorded, "my-method-all_patterns-s1", "seen_tools", OK)

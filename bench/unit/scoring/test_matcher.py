@@ -1,4 +1,4 @@
-"""The AST matcher: laws over made-up (schema, gold, calls) first, then one named example per known trap."""
+"""The AST matcher: properties of generated (schema, gold, calls) first, then one named example per known pitfall."""
 
 from dataclasses import replace
 
@@ -19,15 +19,15 @@ from fixtures.scoring.verdict import REASONS
 
 
 @given(st.data(), examples())
-def test_right_calls_are_right_in_any_order(data, example):
-    """Reflexive on gold; the order of calls and of arguments and what may be omitted do not matter."""
+def test_correct_calls_are_accepted_in_any_order(data, example):
+    """Gold matches itself; the order of calls and arguments and the omission of optional arguments do not matter."""
     judgement = prepare_scorer(example).judge(data.draw(right_calls(example)))
     assert judgement.strict.correct
     assert judgement.equivalent.correct
 
 
 @given(st.data(), examples(odd=True))
-def test_equivalent_forgives_all_that_strict_does(data, example):
+def test_equivalent_accepts_everything_that_strict_accepts(data, example):
     calls = data.draw(near_calls(example))
     judgement = prepare_scorer(example).judge(calls)
     assert judgement.equivalent.correct or not judgement.strict.correct
@@ -49,7 +49,7 @@ def test_rendering_and_parsing_changes_no_verdict(data, example):
 
 
 @given(examples(), st.sampled_from(sorted(set(HARMFUL) - {"drop_argument"})), st.integers(0, 3))
-def test_no_harmful_mutation_of_gold_is_right(example, name, seed):
+def test_no_harmful_mutation_of_gold_is_accepted(example, name, seed):
     calls = mutate(example, name, seed)
     if calls is not None:
         assert not prepare_scorer(example).judge(calls).strict.correct
@@ -65,20 +65,20 @@ def test_adding_a_wrong_call_never_helps(data, example, name, arguments):
 
 
 @given(st.text(max_size=20))
-def test_blanks_around_a_text_do_not_count(text):
+def test_surrounding_whitespace_is_ignored(text):
     if text.strip(" "):
         assert text_key(text) == text_key(f" {text}  ")
         assert composed_key(text) == composed_key(f" {text}  ")
 
 
 @given(VALUES)
-def test_any_value_fits_an_unknown_type(value):
+def test_any_value_matches_the_type_any_and_a_missing_type(value):
     assert type_mismatch(value, {"type": "any"}) is None
     assert type_mismatch(value, {}) is None
 
 
 def item(schema, *accepted, required=(), category="simple"):
-    """One call of f(x) per list of accepted values."""
+    """An example with one gold call f(x) for each list of accepted values."""
     tool = {"name": "f", "parameters": {"properties": {"x": schema}, "required": list(required)}}
     return Example("made_0", category, (), (tool,), tuple(Answer("f", {"x": list(values)}) for values in accepted))
 
@@ -91,25 +91,25 @@ TEXT = {"type": "string"}
 
 
 @pytest.mark.parametrize(
-    ("said", "gold"),
+    ("predicted", "gold"),
     [
         ("April 1,2024", "april 1, 2024"), ("New  York", "new york"), (" Paris ", "Paris"), ("STRASSE", "straße"),
         ("2024/04/01", "2024-04-01"), ("April 1 2024", "April 1, 2024"),
     ],
 )  # fmt: skip
-def test_harmless_differences_are_forgiven(said, gold):
-    assert judge(item(TEXT, [gold]), said).strict.correct
+def test_harmless_differences_are_ignored(predicted, gold):
+    assert judge(item(TEXT, [gold]), predicted).strict.correct
 
 
 @pytest.mark.parametrize(
-    ("said", "gold"),
+    ("predicted", "gold"),
     [
         ("35", "3.5"), ("5", "-5"), ("44", "4/4"), ("x2", "x**2"), ("ab", "a b"), ('it"s', "it's"), ("a_b", "ab"),
         ("2024 04 01", "20240401"), ("1-2", "12"), ("3x+2", "3x + 2"), ("e\u0301", "é"), ("12/04", "12-04"),
     ],
 )  # fmt: skip
-def test_meaningful_differences_are_kept(said, gold):
-    assert judge(item(TEXT, [gold]), said).strict.reason == "argument_value"
+def test_meaningful_differences_are_rejected(predicted, gold):
+    assert judge(item(TEXT, [gold]), predicted).strict.reason == "argument_value"
 
 
 def test_composed_and_decomposed_text_are_equivalent():
@@ -119,17 +119,17 @@ def test_composed_and_decomposed_text_are_equivalent():
 
 def test_an_explicit_default_is_equivalent_to_an_omitted_argument():
     schema = {"type": "integer", "default": 3}
-    left_out = item(schema, [""])
-    assert judge(left_out, 3).reasons == {"strict": "unexpected_argument", "bfcl": "argument_value", "equivalent": "ok"}
-    assert judge(left_out, 4).equivalent.reason == "unexpected_argument"
-    demanded = item(schema, [3])
-    assert judge(demanded, ...).reasons == {
+    omitted = item(schema, [""])
+    assert judge(omitted, 3).reasons == {"strict": "unexpected_argument", "bfcl": "argument_value", "equivalent": "ok"}
+    assert judge(omitted, 4).equivalent.reason == "unexpected_argument"
+    explicit = item(schema, [3])
+    assert judge(explicit, ...).reasons == {
         "strict": "missing_argument", "bfcl": "missing_argument", "equivalent": "ok",
     }  # fmt: skip
     assert judge(item(schema, [3], required=["x"]), ...).equivalent.reason == "missing_argument"
 
 
-def test_integers_fit_a_float_argument_but_not_the_other_way():
+def test_an_integer_matches_a_float_argument_but_not_the_reverse():
     numbers = item({"type": "array", "items": {"type": "float"}}, [[1.0, 2.0]])
     assert judge(numbers, [1, 2]).reasons == {"strict": "ok", "bfcl": "argument_type", "equivalent": "ok"}  # 22 items
     assert judge(item({"type": "integer"}, [5]), 5.0).strict.reason == "argument_type"
@@ -153,27 +153,27 @@ def test_optional_arguments_may_be_left_out_unless_the_schema_requires_them():
 
 
 def test_parallel_calls_are_assigned_exactly_not_greedily():
-    # The first gold call accepts both values: a greedy matcher gives it the one the second needs.
+    # The first gold call accepts both values: a greedy matcher gives it the value that the second one needs.
     gold = item({"type": "integer"}, [1, 2], [1], category="parallel")
     assert judge(gold, 1, 2).reasons == {"strict": "ok", "bfcl": "argument_value", "equivalent": "ok"}
     assert judge(gold, 2, 2).strict.reason == "argument_value"
 
 
-def test_an_empty_text_is_no_value_for_a_key_that_may_be_left_out():
+def test_an_empty_string_is_not_a_value_of_an_optional_key():
     gold = item({"type": "dict"}, [{"k": ["a", ""]}])
     assert judge(gold, {}).strict.correct
     assert judge(gold, {"k": ""}).reasons == {"strict": "argument_value", "bfcl": "ok", "equivalent": "argument_value"}
 
 
-def test_a_float_is_no_default_of_an_integer():
+def test_a_float_does_not_match_an_integer_default():
     assert judge(item({"type": "integer", "default": 3}, [""]), 3.0).equivalent.reason == "unexpected_argument"
 
 
-def test_the_mark_of_a_date_cannot_be_written():
+def test_a_string_cannot_imitate_the_date_marker():
     assert not judge(item(TEXT, ["2024-04-01"]), "\0" + "2024 04 01").strict.correct
 
 
-def test_quotes_around_javascript_text_are_read_once():
+def test_quotes_around_a_javascript_string_are_stripped_once():
     quoted = item({"type": "String"}, ["abc"], category="simple_javascript")
     assert judge(quoted, "'abc'").strict.correct
     assert not judge(quoted, "''abc''").strict.correct
@@ -207,13 +207,13 @@ def test_each_kind_of_wrong_answer_has_its_reason(calls, reason):
     assert verdict.detail
 
 
-@pytest.mark.parametrize("said", ["3", 3], ids=["source_text", "number"])
-def test_java_arguments_may_be_source_text_or_values(said):
+@pytest.mark.parametrize("predicted", ["3", 3], ids=["source_text", "number"])
+def test_java_arguments_may_be_source_text_or_values(predicted):
     java = item({"type": "integer"}, [3], category="simple_java")
-    assert judge(java, said).strict.correct
-    assert judge(java, said).bfcl.correct == isinstance(said, str)
+    assert judge(java, predicted).strict.correct
+    assert judge(java, predicted).bfcl.correct == isinstance(predicted, str)
     long = item({"type": "long"}, [3], category="simple_java")
-    assert judge(long, said).strict.correct  # 3 is a long where one is wanted; upstream asks for 3L
+    assert judge(long, predicted).strict.correct  # 3 is accepted where a long is expected; upstream requires 3L
 
 
 @pytest.mark.parametrize(("start", "piece"), HOSTILE_LITERALS, ids=repr)
@@ -221,8 +221,8 @@ def test_java_arguments_may_be_source_text_or_values(said):
     ("category", "kinds"),
     [("simple_java", ["HashMap", "Array", "ArrayList"]), ("simple_javascript", ["dict", "array"])],
 )
-def test_hostile_literals_are_judged(category, kinds, start, piece):
-    """`new HashMap<>(){` and blanks once took minutes; rows of `], [` double the time with each row upstream."""
+def test_hostile_literals_get_a_verdict(category, kinds, start, piece):
+    """`new HashMap<>(){` and whitespace once took minutes; upstream's time doubles with each further row of `], [`."""
     text = start + piece * ((java_js.MAX_CHARACTERS - len(start)) // len(piece))
     for kind in kinds:
         judgement = judge(item({"type": kind, "items": {"type": "any"}}, ["x"], category=category), text)
@@ -231,7 +231,7 @@ def test_hostile_literals_are_judged(category, kinds, start, piece):
 
 
 def test_many_parallel_calls_are_matched_in_polynomial_time():
-    """64 gold calls of which each accepts many: exact assignment, where trying all orders would never end."""
+    """64 gold calls that accept 1 to 64 values each: exact assignment; trying all orders would never finish."""
     gold = item({"type": "integer"}, *[range(i + 1) for i in range(64)], category="parallel")
     assert judge(gold, *range(64)).strict.correct
     assert judge(gold, *range(62), 63, 63).strict.reason == "argument_value"

@@ -1,4 +1,4 @@
-"""The `bfcl` scorer says what upstream's checker says: on real gold answers, on mutants of them, on made-up items."""
+"""The `bfcl` scorer agrees with upstream's checker: on real gold answers, on their mutants and on generated items."""
 
 from collections import Counter
 
@@ -14,7 +14,7 @@ from fixtures.scoring.scorer import prepare_scorer
 from fixtures.scoring.verdict import REASONS
 from fixtures.storage import assets
 
-CRASHES: Counter[str] = Counter()  # upstream's, since last cleared
+CRASHES: Counter[str] = Counter()  # upstream's exceptions since the last clear(), by type
 UPSTREAM_CRASHES = {"KeyError", "TypeError", "AttributeError", "IndexError", "OverflowError", "ValueError"}
 
 
@@ -24,7 +24,7 @@ def upstream(bench):
 
 
 def disagreement(upstream, calls, example, scorer=None):
-    """What the two say where they differ; where upstream crashes, any verdict of ours will do."""
+    """Both verdicts if they differ, else None; where upstream crashes, any verdict of ours is accepted."""
     theirs = upstream(calls, example)
     ours = (scorer or prepare_scorer(example)).judge(calls).bfcl
     assert ours.reason in REASONS
@@ -36,25 +36,25 @@ def disagreement(upstream, calls, example, scorer=None):
 
 
 def test_parity_on_gold_answers_and_all_their_mutants(upstream, with_gold, scorers, deep, record_property):
-    """Every item, every mutation class; at least 50,000 comparisons in the deep profile."""
-    different, compared = [], 0
+    """Every item, every mutation class: at least 35,000 comparisons, and 100,000 in the deep profile."""
+    differences, compared = [], 0
     CRASHES.clear()
     for seed in range(3 if deep else 1):
-        made = [mutants(list(with_gold.values()), name, seed) for name in MUTATIONS]
-        for answers in [{i: gold_calls(example) for i, example in with_gold.items()}, *made]:
+        mutated = [mutants(list(with_gold.values()), name, seed) for name in MUTATIONS]
+        for answers in [{i: gold_calls(example) for i, example in with_gold.items()}, *mutated]:
             compared += len(answers)
-            found = (disagreement(upstream, calls, with_gold[i], scorers[i]) for i, calls in answers.items())
-            different += [odd for odd in found if odd]
+            results = (disagreement(upstream, calls, with_gold[i], scorers[i]) for i, calls in answers.items())
+            differences += [result for result in results if result]
     record_property("comparisons", compared)
     crashed = CRASHES.total()
-    print(f"{compared} comparisons with upstream's checker, {len(different)} differences, {crashed} crashes of it")
+    print(f"{compared} comparisons with upstream's checker, {len(differences)} differences, {crashed} upstream crashes")
     assert compared >= (100_000 if deep else 35_000)
-    assert different == []
+    assert differences == []
     assert crashed == 0
 
 
 @given(st.data(), st.sampled_from(["simple", "multiple", "parallel", "parallel_multiple"]), st.booleans())
-def test_parity_on_made_up_schemas_and_calls(upstream, data, category, odd):
+def test_parity_on_generated_schemas_and_calls(upstream, data, category, odd):
     example = data.draw(examples(odd=odd, category=category))
     for _ in range(5):
         assert disagreement(upstream, data.draw(near_calls(example)), example) is None
@@ -84,7 +84,7 @@ def test_parity_on_java_and_javascript_literals(upstream, data, category):
         assert disagreement(upstream, [Call("f", {"x": value})], example) is None
 
 
-def one(schema, accepted, **parameters):
+def item(schema, accepted, **parameters):
     tool = {"name": "f", "parameters": {"properties": {"x": schema}, "required": [], **parameters}}
     if "required" in parameters and parameters["required"] is None:
         del tool["parameters"]["required"]
@@ -94,35 +94,35 @@ def one(schema, accepted, **parameters):
 @pytest.mark.parametrize(
     ("example", "value", "crash", "ours"),
     [
-        (one({"type": "integer"}, [1], required=None), 1, "KeyError", "ok"),
-        (one({"type": "number"}, [1]), 1, "KeyError", "argument_type"),
-        (one({"type": "array"}, [[1]]), [1], "KeyError", "ok"),
-        (one({"type": "float"}, [1.0]), 10**400, "OverflowError", "argument_type"),
-        (one({"type": "dict"}, [{"a": 1}]), {"a": 1}, "TypeError", "argument_value"),
+        (item({"type": "integer"}, [1], required=None), 1, "KeyError", "ok"),
+        (item({"type": "number"}, [1]), 1, "KeyError", "argument_type"),
+        (item({"type": "array"}, [[1]]), [1], "KeyError", "ok"),
+        (item({"type": "float"}, [1.0]), 10**400, "OverflowError", "argument_type"),
+        (item({"type": "dict"}, [{"a": 1}]), {"a": 1}, "TypeError", "argument_value"),
     ],
     ids=["no_required", "unknown_type", "no_item_type", "huge_integer", "gold_without_lists"],
 )
-def test_where_upstream_crashes_there_is_a_verdict(upstream, example, value, crash, ours):
+def test_an_item_that_crashes_upstream_still_gets_a_verdict(upstream, example, value, crash, ours):
     calls = [Call("f", {"x": value})]
     assert upstream(calls, example) == crash
     assert prepare_scorer(example).judge(calls).bfcl.reason == ours
 
 
 def test_a_large_integer_is_a_float_upstream(upstream):
-    example = one({"type": "float"}, [1e308])
+    example = item({"type": "float"}, [1e308])
     assert upstream([Call("f", {"x": 10**308})], example) is True
     assert prepare_scorer(example).judge([Call("f", {"x": 10**308})]).bfcl.correct
 
 
-def test_upstreams_quirks_are_kept_by_bfcl_and_by_no_other_ruler(upstream):
-    """Each is a wrong answer that upstream lets through."""
+def test_only_the_bfcl_scorer_keeps_upstreams_quirks(upstream):
+    """Each is a wrong answer that upstream accepts."""
     quirks = [
-        (one({"type": "string"}, ["3.5"]), "35"),
-        (one({"type": "string"}, ["-5"]), "5"),
-        (one({"type": "string"}, ["x**2"]), "x2"),
-        (one({"type": "string"}, ["4/4"]), "44"),
-        (one({"type": "dict"}, [{"a": [1]}]), {"a": True}),
-        (one({"type": "string"}, ["a", ""]), ""),
+        (item({"type": "string"}, ["3.5"]), "35"),
+        (item({"type": "string"}, ["-5"]), "5"),
+        (item({"type": "string"}, ["x**2"]), "x2"),
+        (item({"type": "string"}, ["4/4"]), "44"),
+        (item({"type": "dict"}, [{"a": [1]}]), {"a": True}),
+        (item({"type": "string"}, ["a", ""]), ""),
     ]
     assert [upstream([Call("f", {"x": value})], example) for example, value in quirks] == [True] * len(quirks)
     judged = [prepare_scorer(example).judge([Call("f", {"x": value})]) for example, value in quirks]
@@ -130,8 +130,8 @@ def test_upstreams_quirks_are_kept_by_bfcl_and_by_no_other_ruler(upstream):
     assert counts == {"bfcl": len(quirks)}
 
 
-def test_a_gold_call_of_a_tool_that_is_not_offered_is_wrong_upstream(upstream):
-    """Even without arguments, where there is nothing else to get wrong."""
+def test_upstream_rejects_a_gold_call_of_a_tool_that_is_not_offered(upstream):
+    """Even if the call has no arguments, so that nothing else can be wrong."""
     tool = {"name": "g", "parameters": {"properties": {}, "required": []}}
     example = Example("made_0", "simple", (), (tool,), (Answer("f", {}),))
     assert upstream([Call("f", {})], example) is False

@@ -46,7 +46,7 @@ def test_repair_never_changes_a_valid_answer(made, wrapper):
 
 
 @given(st.text() | st.lists(PIECES, max_size=40).map("".join))
-def test_repair_never_raises_and_never_makes_an_answer_unreadable(text):
+def test_repair_never_raises_and_never_makes_a_readable_answer_unreadable(text):
     before, after = parse_calls(text), parse_calls(repair(text))
     assert isinstance(after, list) or before == after
 
@@ -54,11 +54,11 @@ def test_repair_never_raises_and_never_makes_an_answer_unreadable(text):
 @pytest.mark.parametrize(
     "text", ["[", "[{", "[{]", "[,", "```json\n[", "[" * 2000, '{"a":' * 1000, "[{" * 300, "Words."]
 )
-def test_repair_makes_no_abstention_out_of_a_broken_answer(text):
+def test_repair_does_not_turn_a_broken_answer_into_an_abstention(text):
     assert repair(text) == text
 
 
-def test_repair_mends_a_missing_brace():
+def test_repair_adds_a_missing_brace():
     assert parse_calls(repair('[{"name": "f", "arguments": {"x": 1}')) == [Call("f", {"x": 1})]
 
 
@@ -146,10 +146,10 @@ def test_usual_forms_are_read(text, count):
         "f(x=" + "[" * 5000, "f(x=" + "-" * 5000 + "1)", "f(x=" + "9" * 5000 + ")", "__import__('os').system('true')",
         "[" * 1_000_000, "[" * 50_000, "<tool_call>" * 9_000, "```\n" * 20_000 + "f(x=", json.dumps("x" * 200_000),
         "f(x=0x" + "f" * 4000 + ")", '{"name": "f", "arguments": "{\\"x\\": 1} and {"}',
-        # One call too many, or a broken one, outside of what is marked as calls.
+        # An extra or a broken call outside the block that is marked as calls.
         f"<tool_call>{ONE}</tool_call>\n{ONE}", f'<tool_call>{ONE}</tool_call>\n{{"name": "g", "arguments": {{',
         f"```json\n{ONE}\n```\n{ONE}", f"{ONE}\n```json\n{ONE}\n```",
-        # Attempts that are none of the forms that can be read.
+        # Attempts at a call in forms that the parser does not support.
         "Sure: {'name': 'f', 'arguments': {'x': 1}}", 'Sure: {name: "f", arguments: {x: 1}}', 'Sure: [{"nam',
         'Sure: {\\"name\\": \\"f\\"}', 'get_weather("Berlin").', 'I call get_weather("Berlin") now', 'get_weather("Ber',
         '<function=f>{"x": 1}</function>', 'Action: f\nAction Input: {"x": 1}', 'Sure! {"tool": "f", "args": {"x": 1}}',
@@ -158,21 +158,21 @@ def test_usual_forms_are_read(text, count):
     ],
     ids=lambda text: repr(text[:24]),
 )  # fmt: skip
-def test_what_cannot_be_read_is_a_parse_error(text):
-    found = parse_calls(text)
-    assert isinstance(found, ParseError)
-    assert 0 < len(found.detail) <= 200
+def test_unreadable_text_is_a_parse_error(text):
+    result = parse_calls(text)
+    assert isinstance(result, ParseError)
+    assert 0 < len(result.detail) <= 200
 
 
 @pytest.mark.parametrize("character", ["\ud800", "\\ud800", "\\u0000", "\u2028"], ids=ascii)
-def test_odd_characters_in_a_text_are_just_text(character):
+def test_unusual_characters_in_a_string_are_kept(character):
     (call,) = parse_calls(f'{{"name": "f", "arguments": {{"x": "{character}"}}}}')
     assert len(call.arguments["x"]) == 1
 
 
 @pytest.mark.parametrize("piece", HOSTILE, ids=repr)
-def test_hostile_text_is_read_to_its_end(piece):
-    """By each of the parser's ways: a careless reader overflows its stack or never comes to an end."""
+def test_parser_finishes_on_hostile_text(piece):
+    """On every path through the parser; on such text a careless parser overflows its stack or never finishes."""
     for start, limit in (("x ", MAX_CHARACTERS), ("", MAX_CHARACTERS), ("", PYTHON_LIMIT), ("f(x=", PYTHON_LIMIT)):
         text = start + piece * ((limit - len(start)) // len(piece))
         assert isinstance(parse_calls(text), list | ParseError)

@@ -1,4 +1,4 @@
-"""The scorers are graded: which wrong answers each one lets through, and which right ones it turns away."""
+"""Mutation tests of the scorers: which wrong answers each one accepts, and which correct ones it rejects."""
 
 from collections import Counter
 from itertools import permutations
@@ -15,7 +15,7 @@ from fixtures.scoring.scorer import prepare_scorer
 from fixtures.scoring.values import type_mismatch
 from fixtures.scoring.verdict import SCORERS
 
-# By design: `strict` has no opinion on what an omitted argument means, and takes text as it is encoded.
+# By design: `strict` does not interpret an omitted argument, and compares text without Unicode normalisation.
 FORGIVEN_BY_EQUIVALENT_ONLY = ("explicit_default", "decomposed_unicode")
 # Leaving out an argument whose schema default is the gold value changes nothing for an executor.
 MAY_BE_EQUIVALENT = ("drop_argument",)
@@ -28,15 +28,15 @@ def unanswerable():
 
 @pytest.fixture(scope="session")
 def rejected(with_gold, scorers):
-    """By class: how many mutants there are, and the items that each scorer rejects."""
+    """For each mutation class: the number of mutants, and the items whose mutant each scorer rejects."""
     made = {name: mutants(list(with_gold.values()), name) for name in MUTATIONS}
-    judged = {name: {i: scorers[i].judge(calls).reasons for i, calls in found.items()} for name, found in made.items()}
+    judged = {name: {i: scorers[i].judge(calls).reasons for i, calls in items.items()} for name, items in made.items()}
     return {
         name: (
-            len(found),
-            {scorer: {i for i, reasons in found.items() if reasons[scorer] != "ok"} for scorer in SCORERS},
+            len(items),
+            {scorer: {i for i, reasons in items.items() if reasons[scorer] != "ok"} for scorer in SCORERS},
         )
-        for name, found in judged.items()
+        for name, items in judged.items()
     }
 
 
@@ -68,7 +68,7 @@ def test_every_harmless_mutant_of_an_answerable_item_is_accepted(name, rejected,
         assert items["strict"] <= unanswerable
 
 
-def test_lossy_edits_that_upstream_lets_through_are_all_rejected(rejected):
+def test_strict_rejects_the_lossy_edits_that_upstream_accepts(rejected):
     lossy = [items for name, (_, items) in rejected.items() if name.startswith("lossy_") or name == "swap_quotes"]
     assert all(items["bfcl"] <= items["strict"] for items in lossy)
     assert sum(len(items["strict"] - items["bfcl"]) for items in lossy) > 2000
@@ -86,8 +86,8 @@ def test_only_the_errata_are_unanswerable(with_gold, scorers, unanswerable):
     assert failed == unanswerable
 
 
-def test_the_greedy_checker_depends_on_the_order_of_calls_and_ours_does_not(with_gold, scorers):
-    """parallel_178: upstream fails half of the orders of a right answer."""
+def test_only_the_greedy_checker_depends_on_the_order_of_calls(with_gold, scorers):
+    """parallel_178: upstream rejects half of the orders of a correct answer."""
     judged = [scorers["parallel_178"].judge(calls) for calls in permutations(gold_calls(with_gold["parallel_178"]))]
     counts = Counter(scorer for judgement in judged for scorer, reason in judgement.reasons.items() if reason == "ok")
     assert counts == {"strict": 24, "equivalent": 24, "bfcl": 12}
@@ -107,7 +107,7 @@ def test_a_bad_errata_file_is_an_error_that_names_it(tmp_path, text):
         load_errata(path)
 
 
-def test_an_abstention_is_told_from_a_broken_call(single_turn, scorers):
+def test_a_broken_call_is_not_an_abstention(single_turn, scorers):
     """Upstream credits whatever does not parse as an abstention (gorilla issue 1362)."""
     item = next(i for i, example in single_turn.items() if example.category == "irrelevance")
     tool = single_turn[item].tools[0]["name"]
@@ -138,8 +138,8 @@ def test_an_abstention_is_told_from_a_broken_call(single_turn, scorers):
         (Call("f", {"x": "1"}), "argument_type"),
     ],
 )
-def test_relevance_asks_for_a_fitting_call_of_an_offered_tool(call, reason):
-    """There is no gold; upstream is content with any call at all."""
+def test_relevance_requires_a_call_that_fits_an_offered_tool(call, reason):
+    """Relevance items have no gold; upstream accepts any call."""
     properties = {"x": {"type": "integer"}, "y": {"type": "string"}}
     tool = {"name": "f", "parameters": {"properties": properties, "required": ["x"]}}
     scorer = prepare_scorer(Example("live_relevance_0", "live_relevance", (), (tool,), ()))
@@ -148,13 +148,13 @@ def test_relevance_asks_for_a_fitting_call_of_an_offered_tool(call, reason):
 
 
 def test_gold_that_contradicts_its_own_schema_is_an_erratum(with_gold):
-    """An argument of which no accepted value has the schema's type: an answer that fits the schema is wrong.
+    """If no accepted value of an argument has the schema's type, an answer that fits the schema is scored as wrong.
 
-    Gold null stands for an optional argument that is not set, and contradicts nothing.
+    Gold null stands for an optional argument that is not set, which is no contradiction.
     """
-    found = set()
+    contradicting = set()
     for i, example in with_gold.items():
-        if example.category in LANGUAGES:  # there variables stand for values of any type
+        if example.category in LANGUAGES:  # their arguments may be variables, which have no type
             continue
         schemas = {tool["name"]: tool["parameters"]["properties"] for tool in example.tools}
         for answer in example.answers:
@@ -162,5 +162,5 @@ def test_gold_that_contradicts_its_own_schema_is_an_erratum(with_gold):
                 values = [value for value in accepted if value != ""]
                 schema = schemas.get(answer.name, {}).get(name, {})
                 if None not in values and values and all(type_mismatch(plain(value), schema) == "" for value in values):
-                    found.add(i)
-    assert found == {i for i, erratum in load_errata().items() if erratum.kind == "contradicts_schema"}
+                    contradicting.add(i)
+    assert contradicting == {i for i, erratum in load_errata().items() if erratum.kind == "contradicts_schema"}

@@ -1,4 +1,4 @@
-"""Outcomes of claims: hand-made results, and the file that is edited by hand."""
+"""Outcomes of claims on hand-made results, and validation of claims.toml, which is edited by hand."""
 
 import re
 from dataclasses import replace
@@ -17,10 +17,10 @@ from fixtures.training.methods import METHODS
 CLAIM = Claim("dpo_helps", "", "", "dpo", "sft", "seen_tools", "accuracy", "more", "study", "2026-11-25")
 
 
-def measured(fixed, broken, items, right=100):
+def measured(fixed, broken, items, correct=100):
     values = np.zeros((1, items))
     values[0, :fixed], values[0, fixed : fixed + broken] = 1, -1
-    return Measured(Contrast(values, range(items)), [0], (right + fixed - broken, right))
+    return Measured(Contrast(values, range(items)), [0], (correct + fixed - broken, correct))
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def measured(fixed, broken, items, right=100):
         ("same", 60, 62, 20_000, "SUPPORTED"),
         ("same", 46, 0, 193, "REFUTED"),
         ("same", 13, 11, 300, "UNRESOLVED"),
-        ("same", 9, 0, 300, "UNRESOLVED"),  # there is a difference, perhaps within the margin
+        ("same", 9, 0, 300, "UNRESOLVED"),  # the arms differ, but perhaps by less than the margin
     ],
 )
 def test_the_outcome_of_one_claim(says, fixed, broken, items, outcome):
@@ -43,7 +43,7 @@ def test_the_outcome_of_one_claim(says, fixed, broken, items, outcome):
     assert decide([claim], {claim.id: measured(fixed, broken, items)})[claim.id].outcome == outcome
 
 
-def test_an_unresolved_comparison_reads_like_the_studys():
+def test_an_unresolved_claim_is_reported_with_the_studys_numbers():
     text = str(decide([CLAIM], {CLAIM.id: measured(13, 11, 300)})[CLAIM.id])
     assert "dpo - sft on seen_tools = +0.7 pts [-2.6, +3.9], b=13 c=11, n=300, 1 seed" in text
     assert "McNemar 0.84" in text
@@ -51,7 +51,7 @@ def test_an_unresolved_comparison_reads_like_the_studys():
     assert "UNRESOLVED (needs about 14," in text
 
 
-def test_claims_that_were_not_measured_still_count_in_their_family():
+def test_unmeasured_claims_count_in_the_correction_of_their_family():
     others = [replace(CLAIM, id=f"other_{k}") for k in range(7)]
     alone = decide([CLAIM], {CLAIM.id: measured(16, 5, 300)})[CLAIM.id]
     together = decide([CLAIM, *others], {CLAIM.id: measured(16, 5, 300)})[CLAIM.id]
@@ -61,30 +61,31 @@ def test_claims_that_were_not_measured_still_count_in_their_family():
 
 
 @pytest.mark.parametrize("says", ["more", "same"])
-def test_two_arms_at_the_floor_decide_nothing(says):
-    """Nor do many seeds: found, 2, 2 and 1 right answers counted as 5."""
+def test_a_claim_about_two_arms_at_the_floor_is_unresolved(says):
+    """More seeds do not change this. Past bug: 2, 2 and 1 correct answers counted as 5."""
     claim = replace(CLAIM, says=says)
-    one = measured(4, 0, 20_000, right=0)
-    three = Measured(Contrast(np.repeat(one.contrast.differences, 3, axis=0), range(20_000)), [0, 1, 2], (12, 0))
-    for each in (one, three):
-        found = decide([claim], {claim.id: each})[claim.id]
-        assert found.outcome == "UNRESOLVED"
-        assert "graded metric" in str(found)
+    one_seed = measured(4, 0, 20_000, correct=0)
+    differences = np.repeat(one_seed.contrast.differences, 3, axis=0)
+    three_seeds = Measured(Contrast(differences, range(20_000)), [0, 1, 2], (12, 0))
+    for each in (one_seed, three_seeds):
+        finding = decide([claim], {claim.id: each})[claim.id]
+        assert finding.outcome == "UNRESOLVED"
+        assert "graded metric" in str(finding)
 
 
-def test_no_claim_of_sameness_escapes_the_correction():
-    """Found: one whose p Holm made too large was called EQUIVALENT all the same, by the uncorrected one."""
+def test_a_claim_of_equivalence_is_corrected_for_multiple_tests():
+    """Past bug: a claim that was not significant after Holm's correction was called EQUIVALENT by its uncorrected p."""
     same, others = replace(CLAIM, says="same"), [replace(CLAIM, id=f"other_{k}") for k in range(40)]
     assert decide([same], {same.id: measured(10, 11, 600)})[same.id].outcome == "SUPPORTED"
     assert decide([same, *others], {same.id: measured(10, 11, 600)})[same.id].outcome == "UNRESOLVED"
 
 
-def test_what_no_number_of_items_would_resolve_asks_for_seeds():
-    """Found: seeds that differ by more than they agree were said to need 85,357 items."""
+def test_a_claim_that_no_number_of_items_can_resolve_needs_seeds():
+    """Past bug: for seeds that disagree more than they agree, the outcome said that 85,357 items were needed."""
     rng = np.random.default_rng(0)
     values = (rng.random((3, 200)) < np.array([[0.05], [0.15], [0.1]])).astype(float) - (rng.random((3, 200)) < 0.05)
-    found = str(decide([CLAIM], {CLAIM.id: Measured(Contrast(values, range(200)), [0, 1, 2], (100, 100))})[CLAIM.id])
-    assert re.search(r"UNRESOLVED \(needs about \d+ seeds\)", found)
+    text = str(decide([CLAIM], {CLAIM.id: Measured(Contrast(values, range(200)), [0, 1, 2], (100, 100))})[CLAIM.id])
+    assert re.search(r"UNRESOLVED \(needs about \d+ seeds\)", text)
 
 
 def test_every_registered_claim_names_arms_that_exist():
@@ -117,10 +118,10 @@ def test_all_bad_claims_are_reported_at_once(tmp_path):
         f'[d]\n{good}metric="nats"\nsays="more"',
         f'[e]\n{good}metric="accuracy"\nsays="more"'.replace("seen_tools", "seen_tool"),
         f'[f]\n{good}metric="accuracy"\nsays="more"'.replace('"a"', '"a@four+repair"'),
-        f'[g]\n{good}metric="accuracy"\nsays="more"'.replace('"b"', '"b+mend"'),
+        f'[g]\n{good}metric="accuracy"\nsays="more"'.replace('"b"', '"b+fix"'),
     ]  # fmt: skip
     path.write_text("\n".join(texts))
-    found = r"a: metric is 'speed', expected one of accuracy, nats; b: .*says.*; c: .*; d: .*needs a margin in nats.*"
-    found += "e: split is 'seen_tool', expected one of seen_tools, .*f: regime is 'four', .*g: scaffold is 'mend', .*"
-    with pytest.raises(ClaimError, match=found):
+    pattern = r"a: metric is 'speed', expected one of accuracy, nats; b: .*says.*; c: .*; d: .*needs a margin in nats.*"
+    pattern += "e: split is 'seen_tool', expected one of seen_tools, .*f: regime is 'four', .*g: scaffold is 'fix', .*"
+    with pytest.raises(ClaimError, match=pattern):
         load_claims(path)

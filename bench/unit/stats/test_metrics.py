@@ -11,7 +11,7 @@ counts = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.j
 
 
 @given(counts)
-def test_interval_holds_the_accuracy_and_stays_in_0_1(count):
+def test_interval_contains_the_accuracy_and_stays_between_0_and_1(count):
     low, high = Accuracy(*count).interval()
     assert 0 <= low <= Accuracy(*count).value <= high <= 1
 
@@ -37,10 +37,10 @@ def test_mcnemar_by_hand():
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(100, 400))
 def test_swapping_the_arms_mirrors_the_comparison(b, c, n):
-    there, back = Paired(b, c, n), Paired(c, b, n)
-    assert there.p == pytest.approx(back.p)
-    assert there.interval() == pytest.approx(tuple(-x for x in reversed(back.interval())))
-    assert there.interval()[0] <= there.difference <= there.interval()[1]
+    forward, swapped = Paired(b, c, n), Paired(c, b, n)
+    assert forward.p == pytest.approx(swapped.p)
+    assert forward.interval() == pytest.approx(tuple(-x for x in reversed(swapped.interval())))
+    assert forward.interval()[0] <= forward.difference <= forward.interval()[1]
 
 
 def test_comparison_counts_flips_item_by_item():

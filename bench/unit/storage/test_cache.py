@@ -1,4 +1,4 @@
-"""The content-addressed store: every ingredient counts, nothing half-written is ever seen."""
+"""The content-addressed store: every input changes the key, and a half-written entry is never visible."""
 
 import json
 import warnings
@@ -31,7 +31,7 @@ def paths(spec, prefix=()):
 
 
 @pytest.mark.parametrize("path", list(paths(SPEC)), ids=".".join)
-def test_changing_any_ingredient_misses(path):
+def test_changing_any_input_changes_the_key(path):
     changed = json.loads(json.dumps(SPEC))
     inner = changed
     for name in path[:-1]:
@@ -54,7 +54,7 @@ def test_an_entry_is_made_once(tmp_path):
     assert built == [1]
 
 
-def test_a_failed_attempt_leaves_nothing(tmp_path):
+def test_a_failed_write_leaves_no_entry(tmp_path):
     def fail(folder):
         write(folder)
         raise RuntimeError("stop")
@@ -65,7 +65,7 @@ def test_a_failed_attempt_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["change", "remove", "manifest"])
-def test_a_damaged_entry_is_set_aside_and_made_again(tmp_path, damage):
+def test_a_damaged_entry_is_set_aside_and_rebuilt(tmp_path, damage):
     folder = cache.get_or_put(tmp_path, SPEC, write)
     if damage == "change":
         (folder / "weights").write_bytes(b"124")
@@ -80,9 +80,9 @@ def test_a_damaged_entry_is_set_aside_and_made_again(tmp_path, damage):
     assert (tmp_path / f"{cache.key(SPEC)}.damaged-0").is_dir()
 
 
-def test_every_ingredient_is_in_an_adapters_key(monkeypatch):
+def test_every_training_input_is_in_the_adapter_key(monkeypatch):
     rows = [Prompt("a", (1,), (2, 3)), Prompt("b", (4,), (5,))]
-    usual = {
+    baseline = {
         "model": "m", "method": "sft", "groups": single_rows(rows), "hyper": Hyper(), "seed": 0, "start": ("a", "b"),
     }  # fmt: skip
     with_inputs = [Group((rows[0],), np.ones((2, 1))), Group((rows[1],))]
@@ -91,22 +91,24 @@ def test_every_ingredient_is_in_an_adapters_key(monkeypatch):
         "groups": [single_rows(rows[:1]), single_rows(rows[::-1]), with_inputs],
         "hyper": [replace(Hyper(), **{f.name: getattr(Hyper(), f.name) + 1}) for f in fields(Hyper)],
     }  # fmt: skip
-    keys = [cache.key(trainer.adapter_spec(**usual))]
-    keys += [cache.key(trainer.adapter_spec(**usual | {name: value})) for name in others for value in others[name]]
-    real = trainer.metadata.version
+    keys = [cache.key(trainer.adapter_spec(**baseline))]
+    keys += [cache.key(trainer.adapter_spec(**baseline | {name: value})) for name in others for value in others[name]]
+    real_version = trainer.metadata.version
     for package in ("mlx", "mlx-lm"):
-        monkeypatch.setattr(trainer.metadata, "version", lambda of, new=package: "another" if of == new else real(of))
-        keys.append(cache.key(trainer.adapter_spec(**usual)))
+        monkeypatch.setattr(
+            trainer.metadata, "version", lambda name, new=package: "another" if name == new else real_version(name)
+        )
+        keys.append(cache.key(trainer.adapter_spec(**baseline)))
     for name in ("training", "method sft"):
         monkeypatch.setitem(VERSIONS, name, 99)
-        keys.append(cache.key(trainer.adapter_spec(**usual)))
+        keys.append(cache.key(trainer.adapter_spec(**baseline)))
     monkeypatch.setattr(trainer.mx, "default_device", lambda: "another")
-    keys.append(cache.key(trainer.adapter_spec(**usual)))
+    keys.append(cache.key(trainer.adapter_spec(**baseline)))
     assert len(set(keys)) == len(keys)
 
 
-def test_constrained_completions_are_kept_by_what_constrained_them(monkeypatch):
-    """Found: another llguidance would have been given the completions of the one before."""
+def test_the_key_of_constrained_completions_contains_the_grammar_version(monkeypatch):
+    """Past bug: another version of llguidance would have reused the completions of the previous one."""
     base = inference.Adapter(None, {"model": "m"})
 
     def key(constrained):
@@ -122,7 +124,7 @@ def test_constrained_completions_are_kept_by_what_constrained_them(monkeypatch):
 
 
 def perturbed(settings):
-    """Each field of a dataclass with another value."""
+    """Each field's name, and a copy of the dataclass in which only that field has another value."""
     for field in fields(settings):
         value = getattr(settings, field.name)
         if isinstance(value, bool):
@@ -139,22 +141,23 @@ CHANGED += [(name, replace(SAMPLED, draw=draw)) for name, draw in perturbed(SAMP
 
 
 @pytest.mark.parametrize(("name", "decoding"), CHANGED, ids=[name for name, _ in CHANGED])
-def test_every_field_of_a_decoding_is_in_the_key_unless_it_is_exempted(name, decoding):
-    """A new field misses the cache without anyone having to list it."""
+def test_every_field_of_decoding_is_in_the_key_unless_exempt(name, decoding):
+    """A new field changes the key without having to be listed anywhere."""
     base = inference.Adapter(None, {"model": "m"})
-    keys = {cache.key(inference.completion_spec(base, one)) for one in (SAMPLED, decoding)}
+    keys = {cache.key(inference.completion_spec(base, each)) for each in (SAMPLED, decoding)}
     assert len(keys) == (1 if name in inference.NOT_IN_KEY else 2)
 
 
-def test_a_new_field_of_a_decoding_is_in_the_key():
+def test_a_new_field_of_decoding_changes_the_key_unless_it_has_its_default():
     @dataclass(frozen=True)
     class Newer(Decoding):
         top_p: float = 1.0
 
     base = inference.Adapter(None, {"model": "m"})
-    plain, usual, other = (inference.completion_spec(base, of) for of in (Decoding(), Newer(), Newer(top_p=0.9)))
-    assert plain == usual  # so that cached completions stay
-    assert other != usual
+    decodings = (Decoding(), Newer(), Newer(top_p=0.9))
+    old, default, changed = (inference.completion_spec(base, decoding) for decoding in decodings)
+    assert old == default  # cached completions stay valid
+    assert changed != default
 
 
 def test_greedy_completions_do_not_depend_on_the_seed():
