@@ -1,4 +1,4 @@
-"""Which training data: many examples of one kind, or of four? And how many? (the study's experiment 4)"""
+"""How diverse should the training examples be, and how many are needed? (the study's experiment 4)"""
 
 import pytest
 
@@ -8,5 +8,5 @@ REGIMES = ["simple_320", "four_320", "four_160", "four_80", "all_patterns", "wit
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_diversity(regime, accuracy, expected):
-    """320 single calls against 320 of four kinds; then 80, 160, 320 of four, all 525, and 781 with real users'."""
+    """320 single-call examples against 320 of four categories; 80, 160 and 320 of four; all 525; 781 with live ones."""
     assert accuracy in expected

@@ -1,4 +1,4 @@
-"""Can others use a trained adapter? `make export ARM=sft` keeps it in mlx-lm's and in PEFT's layout."""
+"""Can other libraries load a trained adapter? `make export ARM=sft` writes it in mlx-lm's and in PEFT's format."""
 
 from pathlib import Path
 
@@ -12,16 +12,16 @@ TOKENS = 12  # mlx-lm's own 4-bit layers are slow on a CPU
 @pytest.mark.live
 @pytest.mark.parametrize("method", ["sft", "dpo", "rft", "grpo"])
 def test_export(method, bench, pytestconfig, tmp_path):
-    """mlx_lm.load reads it, and generates the same text."""
-    wanted = pytestconfig.getoption("--export")
-    if method != "sft" and not wanted:
-        pytest.skip("needs --export FOLDER: one adapter is enough to see that the layouts are right")
+    """mlx_lm loads the exported adapter and generates the same text."""
+    export_folder = pytestconfig.getoption("--export")
+    if method != "sft" and not export_folder:
+        pytest.skip("needs --export FOLDER: one adapter is enough to test both formats")
     from mlx_lm import load, stream_generate  # late: see kernels.use_fast_kernels
 
     from fixtures.modeling import registry
 
     arm = Arm(method, "all_patterns", bench.seed)
-    folder = (Path(wanted) if wanted else tmp_path) / str(arm)
+    folder = (Path(export_folder) if export_folder else tmp_path) / str(arm)
     bench.runner.export(arm, folder)
     item = min(bench.items.test_ids("seen_tools"), key=lambda i: len(bench.runner.prompts([i])[0].tokens))
     prompt, (completion,) = bench.runner.prompts([item])[0], bench.runner.complete(arm, [item], Draw())[item]

@@ -1,4 +1,4 @@
-"""How probable is the gold answer, and is the right tool preferred? The graded metric, for where accuracy is at 0."""
+"""Is a gold tool's call the most probable one? Forced choice, a graded metric that helps where accuracy is 0."""
 
 import pytest
 
@@ -9,8 +9,8 @@ METHODS = ["base", "sft"]
 
 @pytest.fixture
 def accuracy(gold_logprobs):
-    """Forced choice, on items that offer several tools: whose call is the most probable beginning of the answer?"""
-    return forced_choice(gold_logprobs) or pytest.skip(f"none of the {len(gold_logprobs)} items offers a choice")
+    """Forced choice on items that offer several tools: which tool's call is the most probable start of the answer?"""
+    return forced_choice(gold_logprobs) or pytest.skip(f"none of the {len(gold_logprobs)} items offers several tools")
 
 
 @pytest.mark.parametrize("split", ["seen_tools", "unseen_tools", "unseen_patterns"])

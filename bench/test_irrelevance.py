@@ -1,4 +1,4 @@
-"""Does training a model to call tools destroy its abstention, where no tool fits?"""
+"""Does training on tool calls destroy abstention where no tool fits?"""
 
 import pytest
 
@@ -8,5 +8,5 @@ METHODS = ["base", "sft"]
 
 @pytest.mark.parametrize("method", METHODS)
 def test_irrelevance(method, accuracy, expected):
-    """The share of answers in words or with an empty list; a broken call is not an abstention."""
+    """The share of abstentions: answers in words or with an empty list. A broken call is not an abstention."""
     assert accuracy in expected

@@ -1,8 +1,7 @@
-"""Are adapters and completions that earlier versions cached still found? Their keys, recomputed and compared.
+"""Does the cache still hit for adapters and completions of earlier versions? Recomputes their keys and compares them.
 
-`keys.json` was written by the code at commit c533307 and must not change with the layout or the names of the code. A
-key changes on purpose only, with the version of what it stands for (config.VERSIONS); `python -m bench.test_keys` then
-writes the file anew.
+`keys.json` was written by the code at commit c533307 and must not change when code is moved or renamed. A key changes
+only on purpose, together with its version in config.VERSIONS; `python -m bench.test_keys` then rewrites the file.
 """
 
 import json
@@ -38,7 +37,7 @@ def tokenizer():
 
 
 def session(scale):
-    """A session whose model is the tokenizer alone: keys need no weights."""
+    """A session whose model has only a tokenizer: keys need no weights."""
     bench = Bench(Options(scale=scale, replay=True))
     bench.inference.__dict__["model"] = SimpleNamespace(
         tokenizer=tokenizer()._tokenizer, end_of_turn=tokenizer().eos_token_id, sha256=MODEL
@@ -47,13 +46,14 @@ def session(scale):
 
 
 def first_round(bench, arm):
-    """A round whose samples are made from the gold answer: cut short, correct, correct, cut short, …"""
+    """A round whose samples are made from the gold answers: truncated, correct, correct, truncated, …"""
     from fixtures.training.method import ScoredSample
 
     def sample(rows, samples, temperature):
         def scored(row):
-            cut = replace(row, completion=row.completion[: len(row.completion) // 2])
-            return [ScoredSample(row, True, 1.0) if k % 3 else ScoredSample(cut, False, 0.25) for k in range(samples)]
+            truncated = replace(row, completion=row.completion[: len(row.completion) // 2])
+            correct, wrong = ScoredSample(row, True, 1.0), ScoredSample(truncated, False, 0.25)
+            return [correct if k % 3 else wrong for k in range(samples)]
 
         return [scored(row) for row in rows]
 
@@ -62,7 +62,7 @@ def first_round(bench, arm):
 
 
 def spec(bench, arm, weights):
-    """What an adapter's key is made of."""
+    """The spec whose hash is an adapter's key."""
     from fixtures.training import trainer
     from fixtures.training.methods import METHODS
 
@@ -74,40 +74,40 @@ def spec(bench, arm, weights):
 
 
 def keys(scale):
-    """Of every recorded arm, and of its completions by each draw."""
+    """The keys of every recorded arm: of its adapter, its log-probabilities and its completions by sampling method."""
     from fixtures.runs.inference import completion_spec, logprob_spec
     from fixtures.training.methods import METHODS
 
-    bench, found = session(scale), {}
+    bench, keys_by_arm = session(scale), {}
     runs = read_manifest(bench.recorded.folder)
     draws = {draw.name or "greedy": draw for _, draw in SCAFFOLDS.values()}
     for arm in sorted({recording.arm for recording in bench.recorded.recordings()}, key=str):
         weights, method = runs.get(str(arm), {}).get("training", {}).get("weights", {}), METHODS[arm.method]
         start = str(replace(arm, method=method.start)) if method and method.start else ""
-        of = spec(bench, arm, weights.get(start, ""))
-        own = {"weights": weights[str(arm)]} if weights.get(str(arm)) else {}
-        adapter = SimpleNamespace(identity={"training": of} | own)
+        training = spec(bench, arm, weights.get(start, ""))
+        own_weights = {"weights": weights[str(arm)]} if weights.get(str(arm)) else {}
+        adapter = SimpleNamespace(identity={"training": training} | own_weights)
         decoding = replace(bench.scale.decoding, seed=arm.seed)
-        found[str(arm)] = {
-            "adapter": store.key(of),
+        keys_by_arm[str(arm)] = {
+            "adapter": store.key(training),
             "log_probabilities": store.key(logprob_spec(adapter)),
             **{name: store.key(completion_spec(adapter, replace(decoding, draw=draw))) for name, draw in draws.items()},
         }
-    return found
+    return keys_by_arm
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_keys_are_what_they_were(run):
+def test_keys_match_the_frozen_keys(run):
     assert keys(run) == json.loads(FILE.read_text())[run]
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_keys_are_those_of_the_recorded_adapters(run):
-    """Where the training data needs no samples, so that it can be made again: SFT and its second epoch."""
+def test_keys_match_the_recorded_adapters(run):
+    """For SFT and its second epoch: their training data needs no samples, so it can be rebuilt here."""
     runs = read_manifest(ledger.RESULTS / f"smollm2_135m-{run}")
-    for name, of in keys(run).items():
+    for name, arm_keys in keys(run).items():
         if Arm.parse(name).method in ("sft", "second_epoch"):
-            assert of["adapter"] == runs[str(Recording(Arm.parse(name)))]["training"]["key"], name
+            assert arm_keys["adapter"] == runs[str(Recording(Arm.parse(name)))]["training"]["key"], name
 
 
 if __name__ == "__main__":

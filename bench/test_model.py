@@ -1,4 +1,4 @@
-"""Is the real model loaded, prompted and decoded right? (needs the model, not an adapter)"""
+"""Is the real model loaded, prompted and decoded correctly? (needs the model, no adapter)"""
 
 import pytest
 
@@ -14,7 +14,7 @@ def model(bench):
 
 
 def test_model_knows_the_capital_of_france(model):
-    """Wrong rope, tokenizer or dequantization turn this answer into noise."""
+    """A wrong RoPE, tokenizer or dequantization turns this answer into noise."""
     from fixtures.config import Decoding
     from fixtures.generation import decode
 
@@ -25,8 +25,8 @@ def test_model_knows_the_capital_of_france(model):
     assert "Paris" in answer.text
 
 
-def test_model_is_shown_every_offered_tool(model, examples):
-    """SmolLM2's own chat template drops tools silently; ours may not."""
+def test_model_prompt_contains_every_offered_tool(model, examples):
+    """SmolLM2's own chat template silently drops tools; ours must not."""
     from fixtures.prompts import render_prompts
 
     for prompt in render_prompts(list(examples.values()), model.tokenizer, model.end_of_turn):
@@ -38,26 +38,26 @@ def test_model_is_shown_every_offered_tool(model, examples):
             assert message["content"].strip() in text  # live_simple_58-27-0's system text starts with a line break
 
 
-def test_model_chooses_among_tokens_that_answers_begin_with(model, examples):
-    """A forced choice once ended in a brace, which answers join with the quote after it: `{"` is one token."""
+def test_model_forced_choice_openings_are_token_prefixes_of_answers(model, examples):
+    """Regression: an opening ended in `{`, but answers have `{"` as one token."""
     from fixtures.generation.forced_choice import openings
     from fixtures.prompts import render_prompts
 
-    asked = [example for example in examples.values() if example.gold_names]
-    for example, prompt in zip(asked, render_prompts(asked, model.tokenizer, model.end_of_turn), strict=True):
-        opened = [row.completion for row in openings(example, prompt, model.tokenizer)]
-        assert len(set(opened)) == len(opened)
-        assert any(prompt.completion[: len(tokens)] == tokens for tokens in opened)
+    with_gold = [example for example in examples.values() if example.gold_names]
+    for example, prompt in zip(with_gold, render_prompts(with_gold, model.tokenizer, model.end_of_turn), strict=True):
+        opening_tokens = [row.completion for row in openings(example, prompt, model.tokenizer)]
+        assert len(set(opening_tokens)) == len(opening_tokens)
+        assert any(prompt.completion[: len(tokens)] == tokens for tokens in opening_tokens)
 
 
-def test_model_answers_a_row_alike_alone_and_in_a_batch(model, bench):
-    """Neighbours and drafts must not change a row's tokens: 20 prompts, alone and eight at a time."""
+def test_model_generates_the_same_tokens_alone_and_in_a_batch(model, bench):
+    """Other rows and drafted tokens must not change a row's tokens: 20 prompts, alone and eight at a time."""
     from fixtures.config import Decoding
     from fixtures.generation import decode
     from fixtures.prompts import render_prompts
 
     ids = bench.items.partition.dev[::3][:20]
     prompts = render_prompts([bench.items.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
-    together = {c.id: c for c in decode.complete(model, prompts, Decoding(24, batch_size=8))}
+    batched = {c.id: c for c in decode.complete(model, prompts, Decoding(24, batch_size=8))}
     for prompt in prompts:
-        assert decode.complete(model, [prompt], Decoding(24, batch_size=1)) == [together[prompt.id]]
+        assert decode.complete(model, [prompt], Decoding(24, batch_size=1)) == [batched[prompt.id]]

@@ -1,4 +1,4 @@
-"""Does today's scoring still give every recorded completion the verdict it had?"""
+"""Does the current scoring give every recorded completion its recorded verdict?"""
 
 from dataclasses import asdict
 
@@ -12,18 +12,17 @@ pytestmark = pytest.mark.replay
 
 
 def test_replay(replayed, run_snapshot):
-    """A change of scoring shows here item by item; `--snapshot-update` accepts an intended one."""
+    """A scoring change shows here item by item; `--snapshot-update` accepts an intended one."""
     assert replayed == run_snapshot
 
 
 def test_each_recorded_arm_is_one_adapter(bench):
-    """Whatever is initialised from an arm, or samples from it, rests on the very adapter that is recorded."""
+    """Methods that are initialised from an arm, or sample from it, used the same adapter that is recorded."""
     assert not provenance.conflicting_adapters(bench.recorded.folder)
 
 
-def test_each_recorded_arm_has_todays_hyper_parameters(bench):
+def test_each_recorded_arm_has_the_current_hyper_parameters(bench):
     """A method whose hyper-parameters changed has to be recorded again."""
-
     from fixtures.training.methods import METHODS  # imports MLX
 
     for name, hyper in provenance.recorded_hyper(bench.recorded.folder).items():

@@ -1,4 +1,4 @@
-"""Does reinforcement learning carry over to new tools and call patterns better than SFT? (the study's experiment 3)"""
+"""Does RL generalise to unseen tools and call patterns better than SFT? (the study's experiment 3)"""
 
 import pytest
 
@@ -8,5 +8,5 @@ METHODS = ["sft", "second_epoch", "rft", "grpo"]
 @pytest.mark.parametrize("split", ["unseen_tools", "unseen_patterns"])
 @pytest.mark.parametrize("method", METHODS)
 def test_rl(method, split, accuracy, expected):
-    """SFT, more SFT, and two kinds of reinforcement learning, on what is new."""
+    """SFT, a second epoch of SFT, and two kinds of RL, on unseen tools and on an unseen call pattern."""
     assert accuracy in expected

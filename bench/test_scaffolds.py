@@ -1,4 +1,4 @@
-"""Does anything done around a model help, with or without training? (the study's scaffolding)"""
+"""Do inference-time scaffolds help, with or without training? (the study's scaffolding)"""
 
 import pytest
 
@@ -18,5 +18,5 @@ CELLS = [
 
 @pytest.mark.parametrize(("method", "scaffold", "split"), CELLS)
 def test_scaffolds(method, scaffold, split, accuracy, expected):
-    """Plain; repaired JSON; constrained to the tools' schemas; after four examples; majority of 2, 4, 8 samples."""
+    """Plain; JSON repair; decoding constrained to the tools' schemas; four-shot; majority of 2, 4 or 8 samples."""
     assert accuracy in expected

@@ -2,8 +2,8 @@
 
 `pytest bench --search sft` trains each candidate and writes results/<run>/search.json. The winner has the most correct
 answers, ties broken by the mean reward; it is then entered by hand: for sft in Hyper (fixtures/config.py), otherwise in
-the method's `change`. A winner that with another seed has fewer correct answers than the adapter it is initialised from
-is tried there against a lower rate.
+the method's `change`. If the winner has fewer correct answers with another seed than the adapter it is initialised
+from, a lower learning rate is tried with that seed.
 """
 
 from dataclasses import asdict
@@ -20,7 +20,7 @@ def rate(lr, final_lr):
 
 
 ON_TOP = [rate(1e-3, 1e-4), rate(5e-4, 5e-5), rate(2e-3, 2e-4)]
-CANDIDATES = {  # each names all that it changes of Hyper, so that its record keeps its meaning when a winner is entered
+CANDIDATES = {  # each names every field of Hyper that it changes, so its record stays valid when a winner is entered
     "sft": [{}, {"epochs": 2, "batch_size": 4}, rate(1e-3, 1e-4)],
     "second_epoch": ON_TOP,
     "rft": ON_TOP,
@@ -35,13 +35,13 @@ CANDIDATES = {  # each names all that it changes of Hyper, so that its record ke
 def test_search(candidate, bench, pytestconfig, record_property):
     """One candidate, trained on the whole training split and evaluated on the development split."""
     method = pytestconfig.getoption("--search")
-    assert method in CANDIDATES, f"no candidates for {method!r}; there are some for {', '.join(CANDIDATES)}"
+    assert method in CANDIDATES, f"no candidates for {method!r}; expected one of {', '.join(CANDIDATES)}"
     if candidate >= len(CANDIDATES[method]):
         pytest.skip(f"{method} has {len(CANDIDATES[method])} candidates")
     change = CANDIDATES[method][candidate]
     runner = bench.runner_with({method: change})
     arm, ids = Arm(method, "all_patterns", bench.seed), bench.items.dev_ids()
-    scores = [bench.items.score(i, one.text) for i, (one,) in runner.complete(arm, ids, Draw()).items()]
+    scores = [bench.items.score(i, completion.text) for i, (completion,) in runner.complete(arm, ids, Draw()).items()]
     result = {
         "right": sum(correct for correct, _ in scores),
         "n": len(scores),
@@ -57,11 +57,11 @@ def test_search(candidate, bench, pytestconfig, record_property):
 
 @pytest.mark.replay
 @pytest.mark.parametrize("method", [method for method in CANDIDATES if method != "sft"])
-def test_search_was_won_by_what_is_entered(method, bench):
-    """Of two candidates the last seed that both have decides. SFT has the cheapest candidate, not the best."""
+def test_search_winner_is_entered(method, bench):
+    """Two candidates are compared on the last seed that both have. SFT is exempt: it has the cheapest, not the best."""
     from fixtures.training.methods import METHODS  # imports MLX
 
-    searched = search.recorded(bench.recorded.folder).get(method)
-    if searched is None:
+    candidates = search.recorded(bench.recorded.folder).get(method)
+    if candidates is None:
         pytest.skip(f"no search is recorded for {method}: pytest bench --search {method}")
-    assert search.won(searched.values(), asdict(METHODS[method].hyper(bench.scale.hyper)))
+    assert search.won(candidates.values(), asdict(METHODS[method].hyper(bench.scale.hyper)))

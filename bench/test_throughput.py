@@ -53,13 +53,13 @@ def test_throughput_of_matmul_against_the_wheels_own_blas(benchmark, bench):
     assert slow / fast >= 5
 
 
-def answered(examples, kind):
-    """2,000 (calls, item): the gold answers in two orders of arguments, or once with a mutant of each."""
+def gold_and_variants(examples, kind):
+    """2,000 (calls, item) pairs: the gold answers, then each with its arguments reordered, or one mutant of each."""
     names = ["reorder_arguments"] if kind == "right" else list(HARMFUL)
     items = [example for example in examples.values() if example.category in CATEGORIES]
     gold = [(gold_calls(example), example) for example in items]
-    others = [(mutate(e, names[k % len(names)]) or gold_calls(e), e) for k, e in enumerate(items)]
-    return gold + others
+    variants = [(mutate(e, names[k % len(names)]) or gold_calls(e), e) for k, e in enumerate(items)]
+    return gold + variants
 
 
 def seconds(work):
@@ -70,9 +70,9 @@ def seconds(work):
 
 @pytest.mark.parametrize("kind", ["right", "half_wrong"])
 def test_throughput_of_scoring_against_upstream(benchmark, bench, examples, kind):
-    """Three verdicts of ours against upstream's one on the same 2,000 answers, interleaved; best of seven each."""
+    """Our three verdicts against upstream's one on the same 2,000 answers; interleaved, best of seven runs each."""
     upstream = official.load(assets.fetch(assets.BFCL, offline=bench.options.offline))
-    answers = answered(examples, kind)
+    answers = gold_and_variants(examples, kind)
     scorers = {i: prepare_scorer(example) for i, example in examples.items()}
     ready = [(calls, scorers[example.id]) for calls, example in answers]
 
@@ -89,7 +89,7 @@ def test_throughput_of_scoring_against_upstream(benchmark, bench, examples, kind
 
 @pytest.mark.parametrize("order", ["in_order", "reversed", "one_wrong"])
 def test_throughput_of_parallel_calls(benchmark, order):
-    """8 to 64 parallel calls to one tool: seconds per generate_shard, and how they grow."""
+    """Seconds to score 8 to 64 parallel calls to one tool, and how they grow."""
 
     def best_s(n):
         tool = {"name": "f", "parameters": {"properties": {"x": {"type": "integer"}}, "required": ["x"]}}
@@ -103,12 +103,12 @@ def test_throughput_of_parallel_calls(benchmark, order):
     took = benchmark.pedantic(lambda: {n: best_s(n) for n in (8, 16, 32, 64)}, rounds=1)
     benchmark.extra_info.update({f"us_{n}": 1e6 * s for n, s in took.items()})
     print(order, {n: f"{1e6 * s:.0f} us" for n, s in took.items()})
-    assert took[64] < 8 * 16 * took[8]  # at most quadratic in the number of calls: twice the room for noise
+    assert took[64] < 8 * 16 * took[8]  # at most quadratic in the number of calls, with a factor of 2 for noise
 
 
 @pytest.mark.parametrize("piece", HOSTILE, ids=ascii)
 def test_throughput_of_parsing_hostile_text(benchmark, piece):
-    """Four times the text takes about four times as long, whatever it is made of."""
+    """Parsing is about linear: four times the text takes about four times as long, whatever its content."""
 
     def best_s(size):
         text = "x " + piece * (size // len(piece))
@@ -126,16 +126,16 @@ def model(bench):
 
 @pytest.fixture
 def prompts(bench, model):
-    """Twenty training shard_prompts, five per category."""
+    """Twenty training prompts, five per category."""
     ids = bench.items.training_ids("all_patterns")[:20]
     return render_prompts([bench.items.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
 
 
 @pytest.fixture
 def per_second(benchmark, bench):
-    """Tokens per second into the benchmark's record, also per TFLOP/s of the reference: that compares machines."""
+    """Records tokens per second, also per TFLOP/s of a reference matmul, which makes machines comparable."""
 
-    def note(tokens):
+    def record(tokens):
         if not benchmark.enabled:
             return
         speed, reference_gflops = tokens / benchmark.stats.stats.min, blas.gflops()
@@ -147,12 +147,12 @@ def per_second(benchmark, bench):
         )  # fmt: skip
         print(f"{tokens} tokens, {speed:.1f}/s; {1000 * speed / reference_gflops:.0f}/s per reference TFLOP/s")
 
-    return note
+    return record
 
 
 @pytest.mark.live
 def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tmp_path):
-    """Optimizer steps over 20 examples, after one step that compiles the kernels."""
+    """One epoch over 20 examples, after a warm-up epoch that compiles the kernels."""
     from dataclasses import replace
 
     from fixtures.modeling import lora
@@ -176,7 +176,7 @@ def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tm
     ("part", "rows", "new_tokens"), [("prefill", 20, 1), ("decode_20", 20, 33), ("decode_1", 1, 33)]
 )
 def test_throughput_of_generation(benchmark, bench, prompts, per_second, part, rows, new_tokens):
-    """Prefill alone; and 33 tokens each, with the prefill in the time."""
+    """Prefill with one token per row; and 33 tokens per row, with the prefill in the time."""
     from fixtures.config import Decoding
     from fixtures.runs.inference import generate_shard, shard_prompts
 

@@ -16,7 +16,7 @@ AXES = ("examples", "lengths", "items")
 
 @pytest.fixture(scope="module")
 def stream(bench):
-    """Real training tokens, one after the other, to be cut to any length."""
+    """Real training tokens as one stream, from which rows of any length are cut."""
     from fixtures.prompts import render_prompts
 
     model = bench.inference.base_model()
@@ -27,20 +27,20 @@ def stream(bench):
 
 @pytest.fixture
 def cut(stream):
-    """A maker of `n` rows of `length` tokens, the last 30 of each being the completion."""
+    """A function that cuts `n` rows of `length` tokens; the last 30 tokens of each are the completion."""
     from fixtures.prompts import Prompt
 
-    def of(n, length):
+    def rows_of(n, length):
         tokens = iter(stream * (1 + n * length // len(stream)))
         rows = [tuple(islice(tokens, length)) for _ in range(n)]
         return [Prompt(str(i), row[:-30], row[-30:]) for i, row in enumerate(rows)]
 
-    return of
+    return rows_of
 
 
 @pytest.fixture
 def work(bench, cut, tmp_path):
-    """What is done at each factor, by axis."""
+    """The work of each axis, as a function of the factor."""
     from fixtures.config import Decoding
     from fixtures.modeling.batching import single_rows
     from fixtures.runs.inference import generate_shard, shard_prompts
@@ -49,32 +49,32 @@ def work(bench, cut, tmp_path):
 
     pool, hyper = bench.inference.pool, bench.scale.hyper
 
-    def trained(rows):
+    def train(rows):
         trainer.train(pool, METHODS["sft"].objective, single_rows(rows), hyper, 0, tmp_path / "checkpoints")
 
-    def answered(rows):
+    def generate(rows):
         pool.run(generate_shard, shard_prompts(pool.size, rows, None, Decoding(16)))
 
     return {
-        "examples": lambda factor: trained(cut(2 * factor, 150)),
-        "lengths": lambda factor: trained(cut(2, 100 * factor)),
-        "items": lambda factor: answered(cut(6 * factor, 200)),
+        "examples": lambda factor: train(cut(2 * factor, 150)),
+        "lengths": lambda factor: train(cut(2, 100 * factor)),
+        "items": lambda factor: generate(cut(6 * factor, 200)),
     }
 
 
 @pytest.fixture(scope="module")
 def measured(request):
-    """Seconds and gigabytes at each factor, by axis; with --record, a file and a plot in results/."""
-    found = {}
-    yield found
-    if request.config.getoption("record") and found.keys() == set(AXES):
-        document = {"factors": FACTORS, "axes": found, "provenance": provenance.provenance()}
+    """Seconds and gigabytes at each factor, by axis; --record writes them and a plot to results/."""
+    columns_by_axis = {}
+    yield columns_by_axis
+    if request.config.getoption("record") and columns_by_axis.keys() == set(AXES):
+        document = {"factors": FACTORS, "axes": columns_by_axis, "provenance": provenance.provenance()}
         (ledger.RESULTS / "scaling.json").write_text(json.dumps(document, indent=1) + "\n")
-        draw(found, ledger.RESULTS / "scaling.svg")
+        plot(columns_by_axis, ledger.RESULTS / "scaling.svg")
 
 
-def draw(found, path):
-    """Seconds and memory against the factor, both logarithmic: a straight line of slope 1 is linear growth."""
+def plot(columns_by_axis, path):
+    """Seconds and memory against the factor on log-log axes: a line of slope 1 is linear growth."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -83,8 +83,8 @@ def draw(found, path):
 
     figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for panel, column, unit in zip(panels, ("seconds", "gigabytes"), ("s", "GB, one process"), strict=True):
-        for axis, of in found.items():
-            panel.plot(FACTORS, of[column], marker="o", label=axis)
+        for axis, columns in columns_by_axis.items():
+            panel.plot(FACTORS, columns[column], marker="o", label=axis)
         panel.set(xscale="log", yscale="log", xlabel="times the work", ylabel=unit, title=column, xticks=FACTORS)
         panel.set_xticklabels(FACTORS)
         panel.plot(FACTORS, FACTORS, color="grey", linestyle=":", label="linear")
@@ -95,7 +95,7 @@ def draw(found, path):
 
 @pytest.mark.parametrize("axis", AXES)
 def test_throughput_scaling(benchmark, work, axis, measured):
-    """Seconds and peak memory of this process at 1, 2, 4 and 8 times the work, and the growth's exponent."""
+    """Seconds and peak memory of this process at 1, 2, 4 and 8 times the work, and the exponent of growth."""
     import mlx.core as mx
 
     def measure(factor):
@@ -105,8 +105,8 @@ def test_throughput_scaling(benchmark, work, axis, measured):
         return time.perf_counter() - start, mx.get_peak_memory() / 1e9
 
     work[axis](1)  # compiles kernels and starts the workers
-    found = benchmark.pedantic(lambda: [measure(factor) for factor in FACTORS], rounds=1)
-    seconds, gigabytes = (list(column) for column in zip(*found, strict=True))
+    by_factor = benchmark.pedantic(lambda: [measure(factor) for factor in FACTORS], rounds=1)
+    seconds, gigabytes = (list(column) for column in zip(*by_factor, strict=True))
     exponents = [float(np.polyfit(np.log(FACTORS), np.log(column), 1)[0]) for column in (seconds, gigabytes)]
     measured[axis] = {"seconds": seconds, "gigabytes": gigabytes, "exponents": exponents}
     benchmark.extra_info.update(measured[axis])

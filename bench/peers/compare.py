@@ -1,6 +1,6 @@
-"""Peers and callbench on the same work, in turns, on this machine: medians, and ratios with their spread.
+"""callbench and its peers on the same work, interleaved on this machine: medians, and ratios with their range.
 
-make peers                 makes the environments, then runs this
+make peers                 creates the environments, then runs this
 python -m bench.peers.compare --rounds 3 --only torch
 """
 
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fixtures.runs import ledger
+from fixtures.runs.provenance import provenance
 from fixtures.storage import assets
 
 HERE = Path(__file__).parent
@@ -26,11 +27,11 @@ TASKS = (
 )  # fmt: skip
 SLOW = {"stock": ({"do": "train", "length": 160}, {"do": "prefill"}, {"do": "decode", "rows": 1})}  # once each
 LOSS_TOLERANCE = 1e-3
-SAME_ANSWERS = 0.9  # a near tie may fall either way by rounding
+MIN_SAME_ANSWERS = 0.9  # rounding may decide a near tie either way
 
 
 class Peer:
-    """A process that does tasks, and how fast it did them."""
+    """A peer's process, and the results of the tasks that it ran."""
 
     def __init__(self, name, python, folder, threads):
         command = [str(python), str(HERE / f"peer_{name}.py"), str(folder), str(threads)]
@@ -49,7 +50,7 @@ class Peer:
     def _read(self):
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"peer {self.name} died with exit code {self.process.wait()}; its messages are above")
+            raise SystemExit(f"peer {self.name} died with exit code {self.process.wait()}; its stderr is above")
         return json.loads(line)
 
     def speeds(self, task):
@@ -63,7 +64,7 @@ def label(task):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", help="peers to run beside ours (default: all that can be installed)")
+    parser.add_argument("--only", nargs="*", help="peers to compare callbench with (default: all)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--record", action="store_true", help="write results/peers.json")
     options = parser.parse_args()
@@ -88,7 +89,7 @@ def main():
 
 
 def environment(name):
-    """The Python of a peer's own environment, made if need be."""
+    """The Python of a peer's own virtual environment, which is created if it is missing or outdated."""
     folder = assets.cache_root() / "peers" / name
     python = folder / "bin" / "python"
     requirements = HERE / f"{name}.txt"
@@ -102,7 +103,7 @@ def environment(name):
 
 
 def differences(ours, peer, decode):
-    """Where a peer did other work than we did; llama.cpp computes with 4-bit weights, so it may."""
+    """Where a peer's results differ from ours; llama.cpp is not checked, as it computes with 4-bit weights."""
     for task in TASKS if peer.name != "llama" else ():
         mine, theirs = (p.runs.get(label(task), [{}])[0] for p in (ours, peer))
         for step, (a, b) in enumerate(zip(mine.get("losses", ()), theirs.get("losses", ()), strict=False)):
@@ -110,12 +111,12 @@ def differences(ours, peer, decode):
                 yield f"{label(task)}: loss at step {step} is {a:.5f} here and {b:.5f} with {peer.name}"
         texts = [decode(ids) for ids in theirs.get("answers", ())]
         same = sum(text.startswith(answer) for answer, text in zip(mine.get("answers", ()), texts, strict=False))
-        if same < SAME_ANSWERS * len(texts):
+        if same < MIN_SAME_ANSWERS * len(texts):
             yield f"{label(task)}: {same} of {len(texts)} greedy answers are the same with {peer.name}"
 
 
 def decoder(folder):
-    """Token ids → text, by the model's own tokenizer."""
+    """A function from token ids to text, with the model's own tokenizer."""
     from mlx_lm.utils import load_tokenizer
 
     work = json.loads((folder / "work.json").read_text())
@@ -134,7 +135,7 @@ def show(peers, problems):
 
 
 def spread(ours, theirs):
-    """The median ratio of the rounds, and the smallest and largest."""
+    """The median ratio over the rounds, with the smallest and the largest."""
     if not theirs:
         return "–"
     ratios = [a / b for a, b in zip(ours, theirs, strict=False)]
@@ -142,11 +143,11 @@ def spread(ours, theirs):
 
 
 def record(peers, problems):
-    found = {
+    tokens_per_s = {
         peer.name: {label(task): [round(s, 1) for s in speeds] for task in TASKS if (speeds := peer.speeds(task))}
         for peer in peers
     }
-    document = {"tokens_per_s": found, "problems": problems, "provenance": ledger.provenance()}
+    document = {"tokens_per_s": tokens_per_s, "problems": problems, "provenance": provenance()}
     (ledger.RESULTS / "peers.json").write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""llama.cpp on the same GGUF: its own 4-bit kernels, row by row, so not the same arithmetic; for the gap only."""
+"""llama.cpp on the same GGUF, row by row. Its own 4-bit kernels use other arithmetic: only its speed is compared."""
 
 import json
 import sys
@@ -15,29 +15,29 @@ MODEL = llama_cpp.Llama(
 
 
 def prefill():
-    def read():
+    def run():
         for tokens in WORK["prompts"]:
             MODEL.reset()
             MODEL.eval(tokens)
 
-    seconds, _ = timed(read)
+    seconds, _ = timed(run)
     return {"seconds": seconds, "tokens": sum(map(len, WORK["prompts"]))}
 
 
 def decode(rows):
-    """One row after the other."""
+    """Row by row; the prefill is not timed."""
     answers, seconds = [], 0.0
     for tokens in WORK["prompts"][:rows]:
         MODEL.reset()
         MODEL.eval(tokens)
         answers.append([])
 
-        def new(answer=answers[-1]):
+        def generate(answer=answers[-1]):
             for _ in range(WORK["new_tokens"]):
                 answer.append(MODEL.sample(top_k=1, temp=0.0))
                 MODEL.eval(answer[-1:])
 
-        seconds += timed(new)[0]
+        seconds += timed(generate)[0]
     return {"seconds": seconds, "tokens": rows * WORK["new_tokens"], "answers": answers}
 
 

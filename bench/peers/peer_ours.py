@@ -1,4 +1,4 @@
-"""callbench itself, through the functions that a run uses."""
+"""callbench itself, through the same functions as a real run."""
 
 import json
 import sys
@@ -47,12 +47,12 @@ def train(pool, length):
     module = pool.model.module
     lora.attach(module, hyper)
     trainer.attach_lora(pool, hyper)
-    first = np.load(FOLDER / "lora_a.npz")
-    module.update(tree_unflatten([(f"{name}.lora_a", mx.array(first[name].T)) for name in first.files]))
+    lora_a = np.load(FOLDER / "lora_a.npz")
+    module.update(tree_unflatten([(f"{name}.lora_a", mx.array(lora_a[name].T)) for name in lora_a.files]))
     optimizer = trainer.adam(module, hyper)
     batches = [rows[i : i + hyper.batch_size] for i in range(0, len(rows), hyper.batch_size)]
     step = partial(trainer.update, pool, sft.METHOD.objective, optimizer, hyper=hyper)
-    losses = [step(groups=batches[0])]  # warm
+    losses = [step(groups=batches[0])]  # warm-up
     seconds, rest = timed(lambda: [step(groups=batch) for batch in batches[1:]])
     return {"seconds": seconds, "tokens": length * len(rows[hyper.batch_size :]), "losses": losses + rest}
 
@@ -82,7 +82,7 @@ def prefill(pool):
 
 
 def decode(pool, rows):
-    """From the moment when all processes have a first token to the end."""
+    """Timed from the moment when all processes have a first token to the end."""
     shards = generate(pool, rows, 1 + WORK["new_tokens"])
     start = max(steps[0][0] for steps in shards)
     later = [step for steps in shards for step in steps if step[0] > start]

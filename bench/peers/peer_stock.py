@@ -1,6 +1,6 @@
-"""mlx and mlx-lm as their wheels are: MLX's own BLAS and kernels. So slow on a Linux CPU that it gets little work.
+"""Unmodified mlx and mlx-lm wheels, with MLX's own BLAS and kernels: slow on Linux CPUs, so they get less work.
 
-The vocabulary projection is left out where it is not needed, as the other peers do.
+Like the other peers, it skips the vocabulary projection where no logits are needed.
 """
 
 import json
@@ -32,12 +32,12 @@ def load():
 
 
 def train(length):
-    """One step, without a warm one before it."""
+    """One step, without a warm-up step."""
     module = load()
     rank = WORK["rank"]
     linear_to_lora_layers(module, len(module.layers), {"rank": rank, "scale": WORK["alpha"] / rank, "dropout": 0.0})
-    first = np.load(FOLDER / "lora_a.npz")
-    module.update(tree_unflatten([(f"{name}.lora_a", mx.array(first[name].T)) for name in first.files]))
+    lora_a = np.load(FOLDER / "lora_a.npz")
+    module.update(tree_unflatten([(f"{name}.lora_a", mx.array(lora_a[name].T)) for name in lora_a.files]))
     optimizer = optim.Adam(WORK["lr"], bias_correction=True)
     rows = mx.array(WORK["training"][str(length)][: WORK["batch"]])
 
@@ -60,29 +60,29 @@ def prefill():
     module = load()
     prompts = WORK["prompts"][:PROMPTS]
 
-    def read():
+    def run():
         for tokens in prompts:
             hidden = module.model(mx.array([tokens]), make_prompt_cache(module))[:, -1]
             mx.eval(module.model.embed_tokens.as_linear(hidden))
 
-    seconds, _ = timed(read)
+    seconds, _ = timed(run)
     return {"seconds": seconds, "tokens": sum(map(len, prompts))}
 
 
 def decode(rows):
-    module, cache = load(), None
+    module = load()
     prompt = mx.array([WORK["prompts"][0]] * rows)
     cache = make_prompt_cache(module)
-    following = mx.argmax(module(prompt, cache=cache)[:, -1:], axis=-1)
-    mx.eval(following)
+    first_token = mx.argmax(module(prompt, cache=cache)[:, -1:], axis=-1)
+    mx.eval(first_token)
 
-    def new():
-        token = following
+    def generate():
+        token = first_token
         for _ in range(NEW_TOKENS):
             token = mx.argmax(module(token, cache=cache)[:, -1:], axis=-1)
             mx.eval(token)
 
-    seconds, _ = timed(new)
+    seconds, _ = timed(generate)
     return {"seconds": seconds, "tokens": rows * NEW_TOKENS}
 
 

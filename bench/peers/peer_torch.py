@@ -1,4 +1,4 @@
-"""torch + transformers + peft on the CPU: the vocabulary projection only where the loss is, as ours."""
+"""torch + transformers + peft on the CPU; like ours, it projects to the vocabulary only where there is a loss."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ def load():
     return LlamaForCausalLM.from_pretrained(FOLDER / "model", dtype=torch.float32, attn_implementation="sdpa").eval()
 
 
-def adapted():
+def load_with_lora():
     base = load()
     names = [
         name for name, layer in base.named_modules() if isinstance(layer, torch.nn.Linear) and "lm_head" not in name
@@ -28,15 +28,15 @@ def adapted():
     model = get_peft_model(
         base, LoraConfig(r=WORK["rank"], lora_alpha=WORK["alpha"], target_modules=names, lora_dropout=0.0)
     )
-    first = np.load(FOLDER / "lora_a.npz")
+    lora_a = np.load(FOLDER / "lora_a.npz")
     for name, layer in model.base_model.model.named_modules():
-        if name in first.files:
-            layer.lora_A["default"].weight.data = torch.tensor(first[name])
+        if name in lora_a.files:
+            layer.lora_A["default"].weight.data = torch.tensor(lora_a[name])
     return model
 
 
 def train(length):
-    model = adapted()
+    model = load_with_lora()
     llama, head = model.base_model.model.model, model.base_model.model.lm_head
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trainable, lr=WORK["lr"])
@@ -54,7 +54,7 @@ def train(length):
         losses.append(loss.item())
 
     batches = rows.split(WORK["batch"])
-    step(batches[0])  # warm
+    step(batches[0])  # warm-up
     seconds, _ = timed(lambda: [step(batch) for batch in batches[1:]])
     return {"seconds": seconds, "tokens": rows[WORK["batch"] :].numel(), "losses": losses}
 
@@ -72,29 +72,29 @@ BASE = load()
 
 @torch.inference_mode()
 def prefill():
-    """Row by row: nothing is padded."""
+    """Row by row, without padding."""
 
-    def read():
+    def run():
         for tokens in WORK["prompts"]:
             BASE(torch.tensor([tokens]), use_cache=True, logits_to_keep=1)
 
-    seconds, _ = timed(read)
+    seconds, _ = timed(run)
     return {"seconds": seconds, "tokens": sum(map(len, WORK["prompts"]))}
 
 
 @torch.inference_mode()
 def decode(rows):
-    """From the first token to the last."""
+    """Timed from the first token to the last; the prefill is not included."""
     ids, mask = padded(rows)
     n, times = 1 + WORK["new_tokens"], []
 
-    def note(*_, **__):
+    def record_time(*_, **__):
         times.append(time.perf_counter())
         return torch.zeros(rows, dtype=torch.bool)
 
     out = BASE.generate(
         ids, attention_mask=mask, max_new_tokens=n, min_new_tokens=n, do_sample=False, pad_token_id=0,
-        stopping_criteria=[note],
+        stopping_criteria=[record_time],
     )  # fmt: skip
     answers = out[:, ids.shape[1] :].tolist()
     return {"seconds": times[-1] - times[0], "tokens": rows * WORK["new_tokens"], "answers": answers}

@@ -1,10 +1,10 @@
-"""How a peer is asked: one JSON task per line on its input, one JSON result per line on its output.
+"""The protocol of a peer: one JSON task per line on stdin, one JSON result per line on stdout.
 
 {"do": "train", "length": 160} → {"seconds", "tokens", "losses"}      all steps of that length
 {"do": "prefill"}              → {"seconds", "tokens"}                all prompts
 {"do": "decode", "rows": 20}   → {"seconds", "tokens", "answers"}     new tokens only; answers are texts or token ids
-A peer that cannot do a task leaves it out of its table. Peers run in their own environments and import
-nothing of callbench but this file.
+A peer first reports the tasks that it supports: {"can": [...]}. Peers run in their own environments and import only
+this file of callbench.
 """
 
 import json
@@ -14,7 +14,7 @@ import time
 
 
 def serve(tasks):
-    """Answer tasks until the input ends; whatever else is printed goes to stderr."""
+    """Run tasks until stdin ends; everything else that is printed goes to stderr."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     print(json.dumps({"can": list(tasks)}), file=out, flush=True)

@@ -1,7 +1,7 @@
-"""The work that all peers do: the same weights, tokens and adapter, written once into a folder.
+"""The workload of all peers: the same weights, tokens and initial adapter, written once into a folder.
 
-model/          the model as Hugging Face's llama in float32 (rope is not interleaved there)
-lora_a.npz      each linear layer's first LoRA matrix (R, I); the second one starts at zero
+model/          the model as Hugging Face's llama in float32 (its RoPE is not interleaved)
+lora_a.npz      the initial LoRA A of each linear layer (R, I); LoRA B starts at zero
 work.json       training batches by length, prompts, hyper-parameters, the path of the GGUF
 """
 

@@ -24,11 +24,11 @@ def load_errata(path: Path = ERRATA_FILE) -> dict[str, Erratum]:
     """Every known erratum by item id."""
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
-        found = {item: Erratum(**entry) for item, entry in entries.items()}
+        errata = {item: Erratum(**entry) for item, entry in entries.items()}
     except (OSError, tomllib.TOMLDecodeError, TypeError) as error:
         raise DatasetError(
             f"{path}: {error}. An entry needs kind, why and source; the file is edited by hand."
         ) from error
-    if odd := [item for item, erratum in found.items() if erratum.kind not in get_args(Kind)]:
-        raise DatasetError(f"{path}: the kind of {odd} is not one of {get_args(Kind)}")
-    return found
+    if unknown := [item for item, erratum in errata.items() if erratum.kind not in get_args(Kind)]:
+        raise DatasetError(f"{path}: the kind of {unknown} is not one of {get_args(Kind)}")
+    return errata

@@ -1,7 +1,7 @@
-"""Gold answers → wrong answers on purpose (and harmless variants), to grade the scorers themselves.
+"""Mutation tests of the scorers: gold answers → wrong answers, and harmless variants that stay correct.
 
-Each mutation takes the calls of a right answer and yields changed ones, or nothing where it does not
-apply. Pure and seeded; bench/unit/scoring/test_scorers.py counts how many of each class every scorer rejects.
+A mutation takes the calls of a correct answer and yields changed calls; it yields nothing where it does not apply. It
+is pure and seeded. bench/unit/scoring/test_scorers.py counts how many mutants of each class every scorer rejects.
 """
 
 import random
@@ -20,7 +20,7 @@ ValueMutation = Callable[[Any], Iterator[Any]]
 
 
 def mutate(example: Example, name: str, seed: int = 0) -> Calls | None:
-    """One mutant of an example's gold answer by its class in MUTATIONS; None where it does not apply."""
+    """One mutant of an example's gold answer, of the named class in MUTATIONS; None where that does not apply."""
     rng = random.Random(f"{seed} {name} {example.id}")
     return next(MUTATIONS[name](gold_calls(example), example, rng), None)
 
@@ -53,18 +53,19 @@ def _reorder_arguments(calls: Calls, _: Example, rng: random.Random) -> Iterator
         yield [Call(call.name, dict(list(call.arguments.items())[::-1])) for call in calls]
 
 
-def _places(calls: Calls, rng: random.Random) -> Iterator[tuple[int, str, Any]]:
-    places = [(i, name, value) for i, call in enumerate(calls) for name, value in call.arguments.items()]
-    yield from rng.sample(places, len(places))
+def _arguments(calls: Calls, rng: random.Random) -> Iterator[tuple[int, str, Any]]:
+    """All arguments in random order: the index of the call, the name and the value."""
+    arguments = [(i, name, value) for i, call in enumerate(calls) for name, value in call.arguments.items()]
+    yield from rng.sample(arguments, len(arguments))
 
 
 def _drop_argument(calls: Calls, example: Example, rng: random.Random) -> Iterator[Calls]:
-    for i, name, _ in _places(calls, rng):
+    for i, name, _ in _arguments(calls, rng):
         yield _changed(calls, i, {k: v for k, v in calls[i].arguments.items() if k != name})
 
 
 def _rename_argument(calls: Calls, example: Example, rng: random.Random) -> Iterator[Calls]:
-    for i, name, _ in _places(calls, rng):
+    for i, name, _ in _arguments(calls, rng):
         yield _changed(calls, i, {k + "_2" if k == name else k: v for k, v in calls[i].arguments.items()})
 
 
@@ -93,8 +94,8 @@ def _optional(value: Any) -> Mutation:
 
 
 def _empty_in_object(calls: Calls, example: Example, rng: random.Random) -> Iterator[Calls]:
-    """An empty text for a key that may be left out: upstream takes the mark of an omission for a value."""
-    for i, name, value in _places(calls, rng):
+    """An empty string for a key that may be omitted: upstream mistakes gold's mark of an omission for a value."""
+    for i, name, value in _arguments(calls, rng):
         for gold in example.answers[i].arguments[name]:
             for key, options in gold.items() if isinstance(value, dict) and isinstance(gold, dict) else ():
                 if may_omit(options) and any(option != "" for option in options):
@@ -109,10 +110,10 @@ def _explicit_default(calls: Calls, example: Example, rng: random.Random) -> Ite
 
 
 def _values(change: ValueMutation) -> Mutation:
-    """Apply a change to one argument's value, unless the gold happens to accept the result."""
+    """Apply a change to one argument's value, unless the gold accepts the new value."""
 
     def mutation(calls: Calls, example: Example, rng: random.Random) -> Iterator[Calls]:
-        for i, name, value in _places(calls, rng):
+        for i, name, value in _arguments(calls, rng):
             for new in change(value):
                 mutant = _changed(calls, i, {**calls[i].arguments, name: new})
                 if not any(_accepts(answer, name, new) for answer in example.answers):
@@ -122,22 +123,22 @@ def _values(change: ValueMutation) -> Mutation:
 
 
 def _accepts(answer: Answer, name: str, value: Any) -> bool:
-    """Whether another accepted value, or another gold call's, is just what was made."""
-    return any(_is(value, item) for item in answer.arguments.get(name, ()))
+    """Whether a gold call accepts the new value for this argument."""
+    return any(_equal(value, item) for item in answer.arguments.get(name, ()))
 
 
-def _is(value: Any, gold: Any) -> bool:
-    """Exact but for case."""
+def _equal(value: Any, gold: Any) -> bool:
+    """Equality up to case; each key of a gold object has a list of accepted values."""
     if isinstance(value, dict) and isinstance(gold, dict):
-        given = all(any(_is(value[key], item) for item in options_of(gold.get(key, []))) for key in value)
-        return given and all(key in value or may_omit(options) for key, options in gold.items())
+        accepted = all(any(_equal(value[key], item) for item in options_of(gold.get(key, []))) for key in value)
+        return accepted and all(key in value or may_omit(options) for key, options in gold.items())
     if isinstance(value, list) and isinstance(gold, list):
-        return len(value) == len(gold) and all(map(_is, value, gold))
+        return len(value) == len(gold) and all(map(_equal, value, gold))
     return repr(value).casefold() == repr(gold).casefold()
 
 
 def _python(mutation: Mutation) -> Mutation:
-    """Only where a text is no literal: in Java and JavaScript items "3" is the source text of 3."""
+    """Apply to Python items only: in Java and JavaScript items the string "3" is the source text of 3."""
 
     def python_only(calls: Calls, example: Example, rng: random.Random) -> Iterator[Calls]:
         if example.category not in LANGUAGES:
@@ -150,7 +151,7 @@ def _same(change: ValueMutation) -> Mutation:
     """Apply a harmless change to one argument's value."""
 
     def mutation(calls: Calls, example: Example, rng: random.Random) -> Iterator[Calls]:
-        for i, name, value in _places(calls, rng):
+        for i, name, value in _arguments(calls, rng):
             for new in change(value):
                 yield _changed(calls, i, {**calls[i].arguments, name: new})
 
@@ -158,7 +159,7 @@ def _same(change: ValueMutation) -> Mutation:
 
 
 def _texts(change: Callable[[str], str]) -> ValueMutation:
-    """On a text, or on the first text inside a list or an object."""
+    """Change a string, or a string inside a list or an object."""
 
     def mutation(value: Any) -> Iterator[Any]:
         if isinstance(value, str):
@@ -173,7 +174,7 @@ def _texts(change: Callable[[str], str]) -> ValueMutation:
 
 
 def _without(character: str) -> ValueMutation:
-    """A lossy edit that upstream lets through; a date's punctuation is no loss."""
+    """A lossy edit that upstream accepts; removing a date's punctuation is not lossy."""
 
     def change(text: str) -> str:
         inner = text.strip(" ")
@@ -206,7 +207,7 @@ def _drop_item(value: Any) -> Iterator[Any]:
 
 
 def _source_text(calls: Calls, example: Example, rng: random.Random) -> Iterator[Calls]:
-    """Java and JavaScript arguments the way upstream wants them: as literals of the language."""
+    """Java and JavaScript arguments as upstream expects them: literals of the language."""
     if example.category not in LANGUAGES:
         return
     language = LANGUAGES[example.category]
@@ -270,7 +271,7 @@ HARMFUL: dict[str, Mutation] = {
     "lossy_extra_minus": _values(_texts(lambda text: f"-{text}")),
     "swap_quotes": _values(_texts(lambda text: text.replace("'", '"', 1))),
 }
-# Right: what each scorer should let pass, except the last two, which only `equivalent` has to.
+# Correct: every scorer should accept all of these, except the last two, which only `equivalent` has to accept.
 HARMLESS: dict[str, Mutation] = {
     "reorder_calls": _reorder_calls,
     "reorder_arguments": _reorder_arguments,

@@ -1,7 +1,7 @@
-"""Upstream's own checker, out of the unpacked bfcl-eval wheel: the oracle that the `bfcl` scorer is tested against.
+"""Upstream's own checker from the unpacked bfcl-eval wheel: the reference that the `bfcl` scorer is tested against.
 
-Never a dependency: only tests and benchmarks load it. Its package would import twenty API clients; all that
-the checker needs of them is one table of model settings, which a stub stands in for.
+Only tests and benchmarks load it; it is not a dependency. Its package would import twenty API clients, but the checker
+needs only one table of model settings from them, which a stub replaces.
 """
 
 import importlib
@@ -19,7 +19,7 @@ Official = Callable[[Sequence[Call], Example], bool | str]
 
 
 def load(folder: Path) -> Official:
-    """The official verdict on calls as an answer to an example: right or not, or the name of the crash."""
+    """Load the checker: calls and an example → whether they are correct, or the name of its exception."""
     stub = ModuleType("bfcl_eval.constants.model_config")
     stub.__dict__["MODEL_CONFIG_MAPPING"] = defaultdict(lambda: SimpleNamespace(underscore_to_dot=False))
     sys.modules[stub.__name__] = stub
@@ -34,9 +34,9 @@ def load(folder: Path) -> Official:
         gold = [{answer.name: answer.arguments} for answer in example.answers]
         answer = [{call.name: call.arguments} for call in calls]
         try:
-            found = checker.ast_checker(list(example.tools), answer, gold, language, example.category, "any")
-        except Exception as error:  # noqa: BLE001 - whatever it crashes with is the finding
+            result = checker.ast_checker(list(example.tools), answer, gold, language, example.category, "any")
+        except Exception as error:  # noqa: BLE001 - any crash is a result to report
             return type(error).__name__
-        return bool(found["valid"])
+        return bool(result["valid"])
 
     return judge

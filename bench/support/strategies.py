@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the matcher: an example made from JSON schemas, and calls right and nearly so."""
+"""Hypothesis strategies for the matcher: examples with random JSON schemas, and correct or nearly correct calls."""
 
 import string
 
@@ -32,7 +32,7 @@ def schemas(draw, depth=1):
 
 
 def gold_values(schema):
-    """Values of a schema's type in BFCL's gold form, where a mapping holds lists of accepted values."""
+    """Values of a schema's type in BFCL's gold format, where each key of an object has a list of accepted values."""
     if schema["type"] in ("array", "tuple"):
         return st.lists(gold_values(schema["items"]), max_size=3)
     if schema["type"] == "dict":
@@ -42,9 +42,9 @@ def gold_values(schema):
 
 
 def plain(value):
-    """A gold value as a call would give it: the first accepted value of each key."""
+    """A gold value as a call's argument: the first accepted value of each key."""
     if isinstance(value, dict):
-        # An odd gold value may hold something else than a list of accepted values.
+        # A malformed gold value may hold something other than a list of accepted values.
         return {
             name: plain(options[0] if isinstance(options, list) and options else options)
             for name, options in value.items()
@@ -65,7 +65,7 @@ def tools(draw, name):
 
 @st.composite
 def answers(draw, tool, odd):
-    """A gold call of a tool; `odd`: with values that are not of the schema's type, as BFCL has some."""
+    """A gold call of a tool; `odd` adds values that do not have the schema's type, as some in BFCL."""
     gold = {}
     for name, schema in tool["parameters"]["properties"].items():
         values = gold_values(schema) | VALUES if odd else gold_values(schema)
@@ -78,7 +78,7 @@ def answers(draw, tool, odd):
 
 @st.composite
 def examples(draw, *, odd=False, category="parallel_multiple"):
-    """One to four gold calls of one to three tools, as the category has them: a simple item offers one tool."""
+    """One to four gold calls of one to three tools, within the category's limits: a simple item offers one tool."""
     most_calls, most_tools = 4 if "parallel" in category else 1, 3 if "multiple" in category else 1
     offered = [draw(tools(name)) for name in draw(st.lists(NAMES, min_size=1, max_size=most_tools, unique=True))]
     called = draw(st.lists(st.sampled_from(offered), min_size=1, max_size=most_calls))
@@ -88,7 +88,7 @@ def examples(draw, *, odd=False, category="parallel_multiple"):
 
 @st.composite
 def right_calls(draw, example):
-    """A right answer: accepted values, some optional arguments left out, calls and arguments in any order."""
+    """A correct answer: accepted values, some optional arguments left out, calls and arguments in any order."""
     calls = []
     for answer in example.answers:
         required = next(t for t in example.tools if t["name"] == answer.name)["parameters"]["required"]
@@ -121,12 +121,12 @@ def near_calls(draw, example):
     return draw(st.permutations(made))
 
 
-# What, repeated, leads a careless parser into backtracking or deep recursion.
+# Repeated, these drive a careless parser into backtracking or deep recursion.
 HOSTILE = [
     "[", "{", '{"a":', "<tool_call>", "```\n", "f(", "a.", "f(x=", "f( ", "-", '"', "\\", "[ ", '{"name":', "a(\n",
     "x, ", '{"name": "f", "arguments": {}} ',
 ]  # fmt: skip
-# Beginnings and repeated parts of Java and JavaScript literals on which upstream's patterns never come to an end.
+# (start, repeated part) of Java and JavaScript literals on which upstream's regular expressions never terminate.
 HOSTILE_LITERALS = [
     ("new HashMap<>(){", " "), ("", "new HashMap<"), ("new HashMap<>(){{", 'put("a",'), ("new ArrayList<>() {{", " "),
     ("", "new ArrayList<>(Arrays.asList("), ("", "new int[] {"), ("[", "[],"), ("[ [", "], ["), ("[[", "]"),

@@ -1,4 +1,4 @@
-"""Generation on a tiny model: nothing but the prompt decides an answer, and it is that of plain greedy decoding."""
+"""Generation on a tiny model: a completion depends only on its prompt, and equals plain greedy decoding."""
 
 from collections import Counter
 from dataclasses import replace
@@ -21,7 +21,7 @@ from fixtures.modeling.kv_cache import WINDOW_ROWS, PrefixCache, Slots
 
 @pytest.fixture(scope="module")
 def model(lively_qwen):
-    """Ends an answer at any of 22 tokens, so that rows end at different steps."""
+    """A model with 22 stop tokens: rows end at different steps."""
     return replace(loading.load(str(lively_qwen)), stop_tokens=frozenset(range(0, 260, 12)))
 
 
@@ -40,7 +40,7 @@ def made_rows(lengths, shared=()):
 
 
 def greedy(model, row, limit):
-    """The same by definition: the whole text through the model for every token."""
+    """Reference implementation: one forward pass over the whole text for every token."""
     tokens = list(row.tokens)
     for _ in range(limit):
         states = forward.hidden_states(model.module, mx.array([tokens]))
@@ -52,7 +52,7 @@ def greedy(model, row, limit):
 
 @pytest.mark.parametrize("shared", [(), tuple(range(3, 40))], ids=["nothing_shared", "shared_prefix"])
 @pytest.mark.parametrize("batch_size", [1, 3, 40])
-def test_answers_are_those_of_plain_greedy_decoding(model, batch_size, shared):
+def test_completions_equal_plain_greedy_decoding(model, batch_size, shared):
     rows = made_rows(range(10, 90, 8), shared)
     answers = complete(model, rows, Decoding(30, batch_size=batch_size))
     for row in rows:
@@ -64,14 +64,14 @@ def test_answers_are_those_of_plain_greedy_decoding(model, batch_size, shared):
         )
 
 
-def test_slots_given_to_the_next_prompt_do_not_change_a_row(model, monkeypatch):
-    """Rows end at different steps, so that slots are refilled, packed and dropped in the middle."""
+def test_reused_slots_do_not_change_completions(model, monkeypatch):
+    """Rows end at different steps: slots are refilled, compacted and freed while other rows continue."""
     rows = made_rows(range(10, 150, 6))
     alone = complete(model, rows, Decoding(40, batch_size=1))
     assert len({c.tokens for c in alone.values()}) > 5
     for batch_size in (2, 3, 8, 40):
         assert complete(model, rows, Decoding(40, batch_size=batch_size)) == alone
-    monkeypatch.setattr(decode, "CACHE_TOKENS", 600)  # three to twelve rows
+    monkeypatch.setattr(decode, "CACHE_TOKENS", 600)  # room for three to twelve rows
     monkeypatch.setattr(decode, "ROOM", 4)
     assert complete(model, rows, Decoding(40, batch_size=40)) == alone
 
@@ -84,15 +84,15 @@ def test_one_prompt_may_be_the_prefix_of_all_others(model):
 
 
 def test_repetition_is_drafted(tiny_qwen):
-    """This model repeats one token: eight of them are known after each forward pass."""
+    """This model repeats one token: a forward pass yields up to eight of them."""
     steps = []
     (answer,) = complete(loading.load(str(tiny_qwen)), made_rows([20]), Decoding(60), steps.append).values()
     assert answer.tokens == sum(step.tokens for step in steps) == 60
     assert len(steps) < 40
 
 
-def test_a_sample_is_the_same_in_any_company(model):
-    """Whatever is sampled with it, and whether or not it was drafted."""
+def test_a_sample_does_not_depend_on_its_batch(model):
+    """Nor on the number of samples, nor on whether its tokens were drafted."""
     rows, decoding = made_rows(range(10, 60, 7)), Decoding(25, seed=5, draw=sampling(3))
     together = complete(model, rows, decoding)
     assert together.keys() == {(row.id, k) for row in rows for k in range(3)}
@@ -105,7 +105,7 @@ def test_a_sample_is_the_same_in_any_company(model):
 
 
 def test_a_prompt_is_prefilled_once_for_all_its_samples(model, monkeypatch):
-    """Also where they do not fit into the batch together."""
+    """Even when the samples do not fit into one batch."""
     prefilled, real = [], prefill.Prefiller.forward
     monkeypatch.setattr(prefill.Prefiller, "forward", lambda self, part: prefilled.extend(part) or real(self, part))
     complete(model, made_rows([20, 40]), Decoding(5, batch_size=2, draw=sampling(5)))
@@ -119,16 +119,16 @@ def test_sampling_at_a_low_temperature_is_greedy(model):
 
 
 @given(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=8), st.floats(0.2, 3))
-def test_tokens_are_sampled_in_proportion(logits, temperature):
-    """Evenly spread numbers from 0 to 1 give each token its softmax share."""
+def test_tokens_are_sampled_with_their_softmax_probabilities(logits, temperature):
+    """Evenly spaced u in (0, 1) select each token as often as its softmax probability predicts."""
     logits, n = np.array(logits, dtype=np.float32), 400
     counts = Counter(decode.sample_token(logits, temperature, (i + 0.5) / n) for i in range(n))
     weights = np.exp(logits.astype(np.float64) / temperature)
-    for token, share in enumerate(weights / weights.sum()):
-        assert abs(counts[token] - share * n) <= 1.01
+    for token, probability in enumerate(weights / weights.sum()):
+        assert abs(counts[token] - probability * n) <= 1.01
 
 
-def test_every_prompt_is_answered_once_whatever_the_batches(model, monkeypatch):
+def test_every_prompt_is_completed_once_in_small_batches(model, monkeypatch):
     rows = made_rows(range(20, 50))
     monkeypatch.setattr(prefill, "PREFILL_TOKENS", 100)
     steps = []
@@ -143,23 +143,23 @@ tokens = st.lists(st.integers(0, 3), min_size=1, max_size=60)
 
 
 @given(tokens, st.integers(0, 8))
-def test_a_draft_is_what_followed_the_same_words(text, most):
+def test_a_draft_copies_what_followed_the_same_tokens(text, most):
     draft = Lookup(text).draft(most)
     assert len(draft) <= most
-    places = [i for i in range(1, len(text)) if text[i - 1] == text[-1]]
-    if not most or not places:
+    starts = [i for i in range(1, len(text)) if text[i - 1] == text[-1]]
+    if not most or not starts:
         assert not draft
     else:
-        assert any(text[i : i + len(draft)] == draft for i in places)
+        assert any(text[i : i + len(draft)] == draft for i in starts)
 
 
-def test_a_draft_follows_the_longest_and_last_match():
+def test_a_draft_follows_the_longest_and_then_the_latest_match():
     assert Lookup([1, 2, 3, 9, 9, 2, 3, 7, 1, 2, 3]).draft(2) == [9, 9]
     assert Lookup([2, 3, 9, 2, 3, 7, 2, 3]).draft(2) == [7, 2]
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-def test_drafts_grow_with_their_success_and_shrink_with_the_batch(in_place, monkeypatch):
+def test_draft_length_rises_with_the_hit_rate_and_falls_with_the_batch_size(in_place, monkeypatch):
     monkeypatch.setattr(blas, "has_small_kernels", lambda: in_place)
     fresh, good, bad = DraftLength(), DraftLength(), DraftLength()
     for _ in range(60):
@@ -176,7 +176,7 @@ def test_drafts_grow_with_their_success_and_shrink_with_the_batch(in_place, monk
     assert bad.best(1) == fresh.best(1)  # old predictions no longer count
 
 
-def test_a_draft_counts_up_to_its_first_wrong_token():
+def test_the_hit_rate_counts_a_draft_up_to_its_first_wrong_token():
     drafting = DraftLength()
     drafting.record([1, 2, 3, 4], [1, 2, 9])
     drafting.record([1, 2], [1, 2, 3])
@@ -185,8 +185,8 @@ def test_a_draft_counts_up_to_its_first_wrong_token():
     assert drafting.hit_rate == 4 / 6
 
 
-def test_drafts_start_again_when_rows_start_to_repeat_themselves(tiny_qwen, monkeypatch):
-    """They are not verified while they do not pay; predictions are compared all the same."""
+def test_drafting_resumes_when_rows_become_repetitive(tiny_qwen, monkeypatch):
+    """While drafts cost more than they gain, none is verified; the hit rate is still measured."""
     monkeypatch.setattr(blas, "has_small_kernels", lambda: True)
     steps = []
     answers = complete(loading.load(str(tiny_qwen)), made_rows(range(20, 52)), Decoding(60), steps.append)
@@ -194,48 +194,48 @@ def test_drafts_start_again_when_rows_start_to_repeat_themselves(tiny_qwen, monk
     assert len(steps) < 50
 
 
-steps = st.lists(st.one_of(
+slot_operations = st.lists(st.one_of(
     st.tuples(st.just("accept"), st.lists(st.integers(0, 3), min_size=6, max_size=6), st.integers(1, 3)),
     st.tuples(st.just("put"), st.integers(0, 5), st.integers(1, 20)),
     st.tuples(st.just("resize"), st.lists(st.integers(0, 5), unique=True, max_size=6), st.integers(1, 6)),
 ), max_size=12)  # fmt: skip
 
 
-@given(steps)
-def test_slots_keep_each_rows_text(todo):
-    """Against one list per row; a key is its token's number."""
+@given(slot_operations)
+def test_slots_keep_each_rows_text(operations):
+    """Compared with one list per row; each key is its token's serial number."""
     slots, rows, number = Slots(1), [[], []], 0
     slots.resize([], 2, 20)
     prompt = PrefixCache(mx.arange(20.0).reshape(1, 1, 20, 1), mx.arange(20.0).reshape(1, 1, 20, 1))
     slots.put(0, 1, [prompt], 0)
     rows[0] = [0.0]
-    for name, what, n in todo:
+    for name, argument, n in operations:
         if name == "put":
-            row = what % len(rows)
+            row = argument % len(rows)
             rows[row] = [float(i) for i in range(min(n, slots.visible.shape[1]))]
             slots.put(row, len(rows[row]), [prompt], 0)
         elif name == "resize":
-            kept = [row for row in what if row < len(rows)]
+            kept = [row for row in argument if row < len(rows)]
             rows = [*(rows[row] for row in kept), *[[] for _ in range(n)]]
             slots.resize(kept, len(rows), max(map(len, rows)) + 20)
         elif slots.used + n <= slots.visible.shape[1]:
             new = mx.arange(number, number + len(rows) * n, dtype=mx.float32).reshape(len(rows), 1, n, 1)
             number += len(rows) * n
             slots.layers[0].update_and_fetch(new, new)
-            counts = np.minimum(np.resize(what, len(rows)), n)
+            counts = np.minimum(np.resize(argument, len(rows)), n)
             slots.end_step(counts, n)
             rows = [row + new[i, 0, : counts[i], 0].tolist() for i, row in enumerate(rows)]
         slots.begin_step()
-        of_row = [window.first for window in slots.windows for _ in range(*window.rows.indices(len(rows)))]
-        assert len(of_row) == len(rows)
-        assert all(not slots.visible[row, :first].any() for row, first in enumerate(of_row))
+        starts = [window.first for window in slots.windows for _ in range(*window.rows.indices(len(rows)))]
+        assert len(starts) == len(rows)
+        assert all(not slots.visible[row, :start].any() for row, start in enumerate(starts))
         keys = np.array(slots.layers[0].keys)[:, 0, :, 0]
         assert [keys[i, slots.visible[i]].tolist() for i in range(len(rows))] == rows
         assert slots.lengths.tolist() == [len(row) for row in rows]
 
 
-def test_a_window_starts_where_none_of_its_rows_has_text():
-    """The 17th row and those after it have 10 tokens each, next to a hundred in the first."""
+def test_a_window_starts_before_the_text_of_its_rows():
+    """The first 16 rows have 100 tokens each and the next ones 10: the second window starts later."""
     slots = Slots(1)
     slots.resize([], 20, 150)
     prompt = PrefixCache(mx.zeros((1, 1, 100, 1)), mx.zeros((1, 1, 100, 1)))

@@ -1,4 +1,4 @@
-"""Choosing among answers without the gold, and the grammar of the offered tools."""
+"""Majority vote among completions without the gold answer, and constrained decoding with the tools' grammar."""
 
 import itertools
 from dataclasses import replace
@@ -16,33 +16,33 @@ from fixtures.prompts import Prompt, render_calls, render_prompts
 from fixtures.scoring.parse import ParseError, parse_calls
 from fixtures.scoring.scorer import schema_mismatch
 
-RIGHT = '[{"name":"area.of","arguments":{"width":2.5,"unit":"cm"}}]'
-SAME = 'area.of(unit="cm", width=2.5)'
-OTHER = '[{"name":"area.of","arguments":{"width":3.5}}]'
-UNFIT = '[{"name":"area.of","arguments":{"height":3.5}}]'
+CALL = '[{"name":"area.of","arguments":{"width":2.5,"unit":"cm"}}]'
+SAME_CALL = 'area.of(unit="cm", width=2.5)'
+OTHER_CALL = '[{"name":"area.of","arguments":{"width":3.5}}]'
+INVALID_CALL = '[{"name":"area.of","arguments":{"height":3.5}}]'
 
 
 @pytest.mark.parametrize(
     ("texts", "chosen"),
     [
-        ([OTHER, RIGHT, SAME], RIGHT),  # two say the same in other words
-        ([UNFIT, UNFIT, "[{", "[{", OTHER], OTHER),  # what fits the tools comes before what is frequent
-        (["[{", UNFIT, "[{"], UNFIT),
-        ([OTHER, RIGHT], OTHER),  # of equals the first
+        ([OTHER_CALL, CALL, SAME_CALL], CALL),  # two are the same call, written differently
+        ([INVALID_CALL, INVALID_CALL, "[{", "[{", OTHER_CALL], OTHER_CALL),  # valid calls come before frequent ones
+        (["[{", INVALID_CALL, "[{"], INVALID_CALL),
+        ([OTHER_CALL, CALL], OTHER_CALL),  # a tie: the first
         (["[{", "]"], "[{"),
     ],
 )
-def test_the_majority_of_what_fits_is_chosen(example, texts, chosen):
+def test_majority_chooses_the_most_frequent_valid_call(example, texts, chosen):
     assert majority(example, texts) == chosen
 
 
-def test_the_choice_does_not_depend_on_the_order_of_a_clear_majority(example):
-    for texts in itertools.permutations([RIGHT, SAME, OTHER, UNFIT]):
-        assert parse_calls(majority(example, texts)) == parse_calls(RIGHT)
+def test_a_clear_majority_does_not_depend_on_the_order_of_the_samples(example):
+    for texts in itertools.permutations([CALL, SAME_CALL, OTHER_CALL, INVALID_CALL]):
+        assert parse_calls(majority(example, texts)) == parse_calls(CALL)
 
 
 def test_scaffolds_that_sample_differently_have_different_names():
-    """Found: a hotter best_of_8 was replayed, and would have been recorded, as the cooler one."""
+    """Past bug: a best_of_8 with a higher temperature was replayed, and would have been recorded, as the usual one."""
     eight = SCAFFOLDS["best_of_8"]
     hotter = eight._replace(draw=replace(eight.draw, temperature=1.5))
     with pytest.raises(ValueError, match=r"hot_8 samples as .*has to be renamed"):
@@ -60,7 +60,7 @@ def grammars(model):
 
 
 def test_every_gold_answer_is_in_its_grammar(bench, model, grammars):
-    """In the schema's order of arguments; where the gold contradicts its own schema it cannot."""
+    """With its arguments in the schema's order, except for two that contradict their own schema."""
     rejected = []
     for example in [example for example in bench.items.examples.values() if gold_calls(example)][::9]:
         matcher = grammars.matcher(grammar.grammar_of(example))
@@ -73,8 +73,8 @@ def test_every_gold_answer_is_in_its_grammar(bench, model, grammars):
     assert rejected == ["parallel_102", "live_simple_71-35-0"]
 
 
-def test_a_constrained_answer_is_a_call_that_fits(model, example):
-    """From a model of random weights, greedy and sampled; it may only be cut off."""
+def test_a_constrained_completion_is_a_valid_call(model, example):
+    """Of a model with random weights, greedy and sampled; the token limit may cut the completion off."""
     (prompt,) = render_prompts([example], model.tokenizer, model.end_of_turn)
     constrained = Prompt(prompt.id, prompt.tokens[-40:], (), grammar.grammar_of(example))
     free = Prompt("free", prompt.tokens[-30:], ())
@@ -104,6 +104,6 @@ def test_forced_tokens_take_no_forward_pass_of_their_own(model, example):
     assert len(steps) <= 10
 
 
-def test_a_tool_that_no_grammar_can_be_made_of_is_named(grammars):
+def test_an_unusable_grammar_is_an_error(grammars):
     with pytest.raises(ValueError, match="llguidance rejects a grammar"):
         grammars.matcher('{"grammars": [{"json_schema": {"type": "nothing"}}]}')

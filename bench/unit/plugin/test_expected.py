@@ -1,4 +1,4 @@
-"""Ranges are read strictly, and a number outside one explains itself."""
+"""Expected ranges are validated strictly, and a number outside its range is explained."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ RANGE = Range(0.46, 0.56, 312, (0, 1, 2), "seeds 0-2")
 def test_every_range_belongs_to_a_test():
     """A misspelt or outdated entry would never be compared with anything."""
     command = [sys.executable, "-m", "pytest", "bench", "--collect-only", "-q", "-p", "no:cacheprovider"]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of -n
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # set by -n
     listed = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
     tests = {line.partition("::")[2] for line in listed.splitlines()}
     ranges = load_expected()
@@ -25,14 +25,14 @@ def test_every_range_belongs_to_a_test():
     assert {name for entries in ranges.values() for name in entries} <= tests
 
 
-def test_only_an_accuracy_over_the_same_items_can_be_inside():
+def test_only_an_accuracy_with_the_same_n_can_be_in_range():
     assert Accuracy(160, 312) in RANGE
     assert Accuracy(129, 312) not in RANGE
     assert Accuracy(16, 31) not in RANGE
     assert 0.5 not in RANGE
 
 
-def test_of_a_part_of_the_items_the_interval_has_to_meet_the_range():
+def test_for_a_part_of_the_items_the_interval_has_to_overlap_the_range():
     part = replace(RANGE, part=True)
     assert Accuracy(6, 20) in part  # [14.5 %, 51.9 %]
     assert Accuracy(2, 20) not in part  # [2.8 %, 30.1 %]

@@ -1,4 +1,4 @@
-"""The pytest plugin from outside: which tests run when, and what a user reads."""
+"""The pytest plugin from outside: which tests are selected, and what a user sees."""
 
 import os
 import re
@@ -26,7 +26,7 @@ from fixtures.storage.files import ROOT
 
 
 def python(*arguments, cwd=ROOT):
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of -n
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # set by -n
     return subprocess.run([sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False)
 
 
@@ -43,13 +43,13 @@ def test_replay_runs_the_experiments_but_nothing_that_needs_the_model():
     assert "gold_answer_likelier" not in listed
 
 
-def test_without_replay_there_is_nothing_to_replay():
+def test_replay_tests_are_collected_only_with_replay():
     listed = collected()
     assert "test_generalization[sft-unseen_tools]" in listed
     assert "test_replay[" not in listed
 
 
-def test_a_documented_selection_of_cells():
+def test_k_selects_cells_as_documented():
     assert collected("-k", "generalization and sft and unseen_tools").count("::") == 1
     assert collected("-k", "generalization").count("::") == 6
 
@@ -59,8 +59,8 @@ NAMED = [name for name in EXPERIMENTS if name not in ("replay", "search")]  # th
 
 
 @pytest.mark.parametrize("experiment", NAMED)
-def test_an_experiment_is_selected_alone_by_its_name(experiment):
-    """Found: `-k rl` also selected a claim, and unit tests with "earlier" and "overlap" in their names."""
+def test_k_with_an_experiments_name_selects_only_that_experiment(experiment):
+    """Past bug: `-k rl` also selected a claim, and unit tests with "earlier" and "overlap" in their names."""
     listed = collected("-k", experiment)
     files = {line.partition("::")[0] for line in listed.splitlines() if "::" in line}
     assert files
@@ -68,12 +68,12 @@ def test_an_experiment_is_selected_alone_by_its_name(experiment):
 
 
 def test_unit_tests_run_only_when_they_are_named():
-    """So that a replay, which a user's CI runs, takes seconds."""
+    """A replay, which a user's CI runs, must take only seconds."""
     assert "bench/unit" not in collected()
     assert "bench/unit" not in collected("--replay")
 
 
-def test_several_seeds_are_an_axis_but_the_base_model_has_none():
+def test_several_seeds_are_an_axis_except_for_the_base_model():
     listed = collected("-k", "generalization", "--seed", "0,1,2")
     assert listed.count("sft") == 9
     assert listed.count("base") == 3
@@ -96,7 +96,7 @@ def required(*options):
     return {line.removeprefix("required ") for line in run.stdout.splitlines() if line.startswith("required ")}
 
 
-def test_what_a_run_requires_is_known_before_it():
+def test_the_requirements_of_a_run_are_known_after_collection():
     """From parameters, from a module's marker, and from claims; log-probabilities have no scaffold."""
     assert required("-k", "test_diversity and four_80", "--seed", "0,2") == {
         f"sft-four_80-s{seed} seen_tools plain" for seed in (0, 2)
@@ -105,9 +105,9 @@ def test_what_a_run_requires_is_known_before_it():
         "base unseen_patterns plain", "sft-no_parallel_multiple-s0 unseen_patterns plain",
     }  # fmt: skip
     assert required("-k", "test_graded and base and seen_tools and not unseen") == {"base seen_tools None"}
-    of_claims = required("-k", "test_claims and sft_helps")
-    assert {"base seen_tools plain", "sft-simple_320-s0 seen_tools plain"} < of_claims
-    assert "sft-no_parallel_multiple-s0 unseen_patterns None" in of_claims
+    claimed = required("-k", "test_claims and sft_helps")
+    assert {"base seen_tools plain", "sft-simple_320-s0 seen_tools plain"} < claimed
+    assert "sft-no_parallel_multiple-s0 unseen_patterns None" in claimed
     assert required("-k", "test_search or test_export", "--search", "sft") == set()
 
 
@@ -129,17 +129,17 @@ def test_bad_options_are_refused_before_anything_runs(given, message):
 
 
 def test_accuracies_are_in_the_junit_report(tmp_path):
-    """With pytest's default family, xunit2, each of them was an error."""
+    """Past bug: with pytest's default family, xunit2, each accuracy was reported as an error."""
     path = tmp_path / "junit.xml"
     run = python("-m", "pytest", "bench/test_methods.py", "--replay", "-q", "-k", "base and simple", "--junitxml", path)
     assert run.returncode == 0, run.stdout
-    found = {p.get("name"): p.get("value") for p in ElementTree.parse(path).iter("property")}
-    assert float(found["low"]) <= float(found["accuracy"]) <= float(found["high"])
-    assert found["n"] == "50"
+    properties = {p.get("name"): p.get("value") for p in ElementTree.parse(path).iter("property")}
+    assert float(properties["low"]) <= float(properties["accuracy"]) <= float(properties["high"])
+    assert properties["n"] == "50"
 
 
 def test_a_part_of_the_items_can_be_replayed():
-    """Ranges and claims are of all items: the first are met by intervals, the second are not decided."""
+    """Ranges and claims hold for all items: with some, the interval must overlap the range; claims stay undecided."""
     chosen = "(test_methods and sft) or (test_claims and sft_helps)"
     run = python("-m", "pytest", "bench", "--replay", "--items", "2", "-q", "-rs", "-k", chosen)
     assert run.returncode == 0, run.stdout
@@ -148,30 +148,30 @@ def test_a_part_of_the_items_can_be_replayed():
     assert "decided on all items; with --items 2 sft_helps: sft - base" in run.stdout
 
 
-def test_claims_that_more_seeds_decided_are_not_decided_by_one():
-    """Found: `pytest bench -k claims` failed, as its one seed found otherwise than all that are recorded."""
+def test_claims_decided_on_several_seeds_are_not_decided_on_one():
+    """Past bug: `pytest bench -k claims` failed because its one seed disagreed with all recorded seeds together."""
     live, replay = Options(), Options(replay=True)
     assert "decided with seeds [0, 1]; with [0]" in evidence.differs_from_decided(live, [0], [0, 1])
     assert not evidence.differs_from_decided(live, [0, 1], [0, 1])
     assert not evidence.differs_from_decided(replay, [0, 1, 2], [0, 1])
 
 
-def test_a_split_of_nothing_says_what_is_loaded(bench, monkeypatch):
-    """Found: a split over a category that no session loads was trained for, and then skipped."""
-    of_java = regimes.Split("all_patterns", lambda partition, examples: [i for i in examples if "java" in i])
-    monkeypatch.setitem(regimes.SPLITS, "java", of_java)
+def test_the_error_for_an_empty_split_lists_the_loaded_categories(bench, monkeypatch):
+    """Past bug: for a split over a category that no session loads, adapters were trained and the tests skipped."""
+    java = regimes.Split("all_patterns", lambda partition, examples: [i for i in examples if "java" in i])
+    monkeypatch.setitem(regimes.SPLITS, "java", java)
     with pytest.raises(DatasetError, match=r"the split java selects nothing; .*items of irrelevance, live_simple"):
         bench.items.test_ids("java")
 
 
-def test_claims_that_are_not_decided_yet_count_in_a_live_runs_correction(bench, monkeypatch):
+def test_undecided_claims_count_in_the_holm_correction_of_a_live_run(bench, monkeypatch):
     claim = load_claims()["sft_helps"]
     others = [replace(claim, id=f"other_{k}", found={}) for k in range(9)]
     live = SimpleNamespace(replay=False, run=next(iter(claim.found)))
     measured = evidence.measure(Bench(Options(replay=True)), claim)
     monkeypatch.setattr(evidence, "measure", lambda *_: measured)
-    (found,) = evidence.findings(live, [claim, *others]).values()
-    assert found.adjusted == pytest.approx(10 * found.p)
+    (finding,) = evidence.findings(live, [claim, *others]).values()
+    assert finding.adjusted == pytest.approx(10 * finding.p)
 
 
 @pytest.mark.parametrize("slow", ["mlx.core", "scipy.stats", "scipy.optimize", "mlx_lm", "transformers"])
@@ -180,7 +180,7 @@ def test_starting_imports_nothing_slow(slow):
     assert python("-c", f"import sys, fixtures.plugin.terminal; sys.exit({slow!r} in sys.modules)").returncode == 0
 
 
-def test_a_moved_number_explains_itself(monkeypatch):
+def test_a_number_outside_its_range_is_explained(monkeypatch):
     monkeypatch.setenv("PYTEST_CURRENT_TEST", "bench/test_x.py::test_x[sft] (call)")
     lines = terminal.pytest_assertrepr_compare("in", Accuracy(129, 312), Range(0.46, 0.56, 312, (0,), "seed 0"))
     assert lines is not None
@@ -224,7 +224,7 @@ def test_the_summary_compares_an_arm_with_its_reference(left_out):
 
 
 def test_the_summary_flags_a_ranking_that_depends_on_the_scorer():
-    """One arm has two items right by `bfcl` only, the other one item by every scorer."""
+    """One arm is correct on two items by `bfcl` only, the other arm on one item by every scorer."""
     lossy = ["argument_value", "ok", "argument_value"]
     first = measured("a", {"i0": lossy, "i1": lossy, "i2": ["call_count"] * 3})
     second = measured("b", {"i0": ["ok"] * 3, "i1": ["call_count"] * 3, "i2": ["call_count"] * 3})
@@ -234,7 +234,7 @@ def test_the_summary_flags_a_ranking_that_depends_on_the_scorer():
 
 
 def test_updating_one_runs_snapshots_keeps_the_others(tmp_path):
-    """On a copy: on the checkout itself, it accepted whatever the scoring had become."""
+    """Runs on a copy of the checkout. Past bug: on the checkout itself, this test accepted any change of scoring."""
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in tracked.stdout.split("\0")[:-1]:
         if (ROOT / name).is_file():

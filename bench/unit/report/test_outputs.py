@@ -1,4 +1,4 @@
-"""The files that a run leaves for machines and for a CI's page."""
+"""The files that a run writes with --json (for machines) and --markdown (for a CI's summary page)."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A new reason for wrong answers has to be given a colour, and its closeness if a single call can have it."""
+"""Every reason for a wrong answer has a colour in the plots, and a closeness if a single call can have it."""
 
 from typing import get_args
 
@@ -12,6 +12,6 @@ def test_every_reason_has_a_colour_of_its_own():
 
 
 def test_closeness_ranks_the_reasons_that_a_single_call_can_have():
-    of_answers = {"ok", "parse_error", "abstained", "hallucinated_call", "call_count"}
-    assert CLOSENESS.keys() == set(get_args(Reason)) - of_answers
+    whole_answer = {"ok", "parse_error", "abstained", "hallucinated_call", "call_count"}
+    assert CLOSENESS.keys() == set(get_args(Reason)) - whole_answer
     assert sorted(CLOSENESS.values()) == list(range(1, len(CLOSENESS) + 1))

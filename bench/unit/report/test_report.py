@@ -52,7 +52,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def shown(browser, tmp_path_factory):
-    """The page of two arms with 10,000 answers, one of them hostile."""
+    """The page of two arms with 10,000 answers; those to item 7 contain HTML and a script."""
     items = [
         {"id": f"item_{k}", "category": ("simple", "parallel")[k % 2], "question": f"question {k}", "tools": "[]",
          "gold": '[{"name": "gold"}]'}
@@ -74,7 +74,7 @@ def shown(browser, tmp_path_factory):
 
 
 def choose(browser, **chosen):
-    """Set filters as a user does; returns what the count says, and seconds."""
+    """Set filters as a user does; returns the text of the count, and the seconds it took."""
     script = """for (const [id, value] of Object.entries(arguments[0])) {
       const control = document.getElementById(id);
       control.value = value;
@@ -99,12 +99,12 @@ def choose(browser, **chosen):
     ids=["all", "arm", "category", "reason", "flipped", "text"],
 )
 def test_filters_choose_answers(shown, chosen, count):
-    found, seconds = choose(shown, **chosen)
-    assert found == count
+    shown_count, seconds = choose(shown, **chosen)
+    assert shown_count == count
     assert seconds < SLOW_S
 
 
-def test_what_a_model_wrote_is_text(shown):
+def test_model_output_is_shown_as_text(shown):
     choose(shown, text="onerror", arm="0")
     shown.find_element("css selector", "#list button").click()
     assert EVIL in shown.find_element("id", "detail").text
@@ -112,7 +112,7 @@ def test_what_a_model_wrote_is_text(shown):
     assert shown.execute_script("return [window.hacked, document.querySelectorAll('#detail img').length]") == [None, 0]
 
 
-def test_a_page_of_answers_at_a_time(shown):
+def test_answers_are_listed_page_by_page(shown):
     choose(shown, arm="0")
     assert len(shown.find_elements("css selector", "#list li")) == 50
     first = shown.find_element("css selector", "#list button").text
@@ -121,7 +121,7 @@ def test_a_page_of_answers_at_a_time(shown):
     assert shown.find_element("css selector", "#list button").text != first
 
 
-def test_keys_alone_reach_an_answer(shown):
+def test_an_answer_can_be_opened_with_the_keyboard(shown):
     choose(shown, text="question 12")
     assert (
         shown.execute_script("""document.querySelector("#list button").focus();
@@ -181,8 +181,8 @@ def test_a_report_shows_the_log_probability_of_the_gold_answers(recorded, tmp_pa
     assert "Log-probability of the gold answer" in (tmp_path / "report" / "index.html").read_text()
 
 
-def test_without_a_choice_of_tools_nothing_is_forced():
-    """--items 1 of seen tools is a question with one tool."""
+def test_items_with_a_single_tool_have_no_forced_choice():
+    """With --items 1, seen_tools is one question with one tool."""
     logprobs = {"i": GoldLogprob("i", -5.0, 10, "tool", 1, True)}
     ((*_, counts, interval),) = build.logprob_table([("seen_tools", Arm("base"), logprobs, {"i": 0})]).rows
     assert (counts, interval) == ("0/0", "")
@@ -226,8 +226,8 @@ def test_a_report_of_one_arm_on_one_split(name, split, drawn, tmp_path, monkeypa
     assert f"| {split} | {name} |" in (tmp_path / "report" / "tables.md").read_text()
 
 
-def test_log_probabilities_alone_are_reported_and_decide(tmp_path, monkeypatch):
-    """Found: "nothing is recorded", and a claim on likelihoods had the seeds of which there were answers."""
+def test_log_probabilities_alone_are_reported_and_decide_claims(tmp_path, monkeypatch):
+    """Past bug: the report failed ("nothing is recorded"), and the claim used the seeds of recorded completions."""
     monkeypatch.setattr("fixtures.runs.ledger.RESULTS", tmp_path / "results")
     made = Bench(Options(scale="smoke", replay=True))
     claim = load_claims()["sft_makes_unseen_patterns_likelier"]
@@ -239,8 +239,8 @@ def test_log_probabilities_alone_are_reported_and_decide(tmp_path, monkeypatch):
     assert "sft-no_parallel_multiple-s2" in (tmp_path / "report" / "tables.md").read_text()
 
 
-def test_a_new_split_hides_no_arm_of_its_regime_on_others(tmp_path, monkeypatch):
-    """Found: four_320 was shown on seen_tools no more, once a split named it."""
+def test_a_new_split_does_not_hide_its_regimes_arms_on_other_splits(tmp_path, monkeypatch):
+    """Past bug: once a split had the regime four_320, its arms were no longer shown on seen_tools."""
     monkeypatch.setattr("fixtures.runs.ledger.RESULTS", tmp_path / "results")
     monkeypatch.setitem(regimes.SPLITS, "new", replace(regimes.SPLITS["irrelevance"], regime="four_320"))
     made = Bench(Options(scale="smoke", replay=True))
@@ -253,7 +253,7 @@ def test_a_new_split_hides_no_arm_of_its_regime_on_others(tmp_path, monkeypatch)
 
 
 def test_the_pages_data_has_everything_that_its_script_reads(recorded, tmp_path):
-    """Found: a key was renamed on one side, and the page showed no answer."""
+    """Past bug: a key was renamed on one side only, and the page showed no answers."""
     build.write(recorded, tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()
     data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
@@ -262,7 +262,7 @@ def test_the_pages_data_has_everything_that_its_script_reads(recorded, tmp_path)
 
 
 def test_an_arm_whose_method_has_a_hyphen_is_reported(recorded, tmp_path):
-    """Found: its name was taken apart at the first hyphen, in six places."""
+    """Past bug: the arm's name was split at its first hyphen, in six places."""
     record_answers(recorded, "my-method-all_patterns-s1", "seen_tools", OK)
     record_answers(recorded, "my-method-all_patterns-s1+constrained", "seen_tools", OK)
     build.write(recorded, tmp_path / "report")
@@ -272,8 +272,8 @@ def test_an_arm_whose_method_has_a_hyphen_is_reported(recorded, tmp_path):
     assert recorded.recorded.seeds("my-method", "all_patterns") == {1}
 
 
-def test_a_diff_of_chosen_answers_is_refused(recorded, tmp_path, monkeypatch):
-    """Found: of best_of_8 it compared the first sample, with the sign of another result."""
+def test_a_diff_of_an_arm_with_several_samples_is_refused(recorded, tmp_path, monkeypatch):
+    """Past bug: for best_of_8 it compared the first sample, not the chosen one, and the sign was wrong."""
     folder = tmp_path / "results" / recorded.run
     answers = {f"i#{k}" if k else "i": Completion("i", "hash", "[]", 3, "stop", k) for k in range(2)}
     recording = Recording(Arm("sft", "all_patterns"), "best_of_8")
@@ -283,14 +283,14 @@ def test_a_diff_of_chosen_answers_is_refused(recorded, tmp_path, monkeypatch):
         flips.between("sft-all_patterns-s0", "sft-all_patterns-s0+best_of_8", recorded.run)
 
 
-def test_a_run_without_recordings_says_what_to_do(monkeypatch, tmp_path):
+def test_the_error_for_a_run_without_recordings_advises_record(monkeypatch, tmp_path):
     monkeypatch.setattr("fixtures.runs.ledger.RESULTS", tmp_path)
     with pytest.raises(RecordingError, match=r"nothing is recorded in results/.*--record"):
         build.write(Bench(Options(replay=True)), tmp_path / "report")
 
 
-def test_answers_to_other_splits_are_no_part_of_one_that_shares_items(recorded, tmp_path):
-    """unseen_patterns shares seen_tools' items: it is not recorded, and no error, until one of seen_tools' is lost."""
+def test_a_split_that_only_shares_items_with_a_recorded_one_is_not_recorded(recorded, tmp_path):
+    """unseen_patterns shares items with seen_tools. If one of these is lost, both splits are incomplete: an error."""
     draw, base = Draw(), Arm("base")
     logprobs = [GoldLogprob(i, -5.0, 10, "tool", 2, True) for i in recorded.items.test_ids("seen_tools")]
     record_gold_logprobs(tmp_path / "results" / recorded.run, base, logprobs, {})
@@ -312,17 +312,17 @@ def test_answers_to_other_splits_are_no_part_of_one_that_shares_items(recorded, 
 
 
 def level(*seeds):
-    """Of a cell whose seeds have these items right, of 94."""
+    """The accuracy of a cell with 94 items; each argument lists the items that one seed has correct."""
     judgements = {
-        seed: {str(k): unanimous(OK if k in right else Verdict("call_count")) for k in range(94)}
-        for seed, right in enumerate(seeds)
+        seed: {str(k): unanimous(OK if k in correct else Verdict("call_count")) for k in range(94)}
+        for seed, correct in enumerate(seeds)
     }
     clusters = {str(k): k for k in range(94)}
     return cells.Cell("sft", "all_patterns", "plain", "unseen_patterns", judgements, 0.0, None, clusters).level()
 
 
-def test_seeds_that_are_never_correct_show_no_more_of_the_items_than_one():
-    """Found: one seed's 0 of 94 reached up to 3.9 %, and three seeds' to 2.1 %."""
+def test_more_seeds_without_a_correct_answer_do_not_narrow_the_interval():
+    """Past bug: the interval of 0 of 94 ended at 3.9 % for one seed, but at 2.1 % for three."""
     one, three = level([]), level([], [], [])
     assert one.high == pytest.approx(0.0393, abs=1e-4)
     assert (three.low, three.high) == (one.low, one.high)

@@ -1,4 +1,4 @@
-"""The flip ledger names what changed between two arms, folders or commits."""
+"""The diff lists the verdicts that changed between two arms, folders or commits."""
 
 import pytest
 
@@ -44,12 +44,12 @@ def test_two_folders_are_compared_arm_by_arm(tmp_path):
     assert text.splitlines()[-1] == "sft: no flips"
 
 
-def test_a_commit_is_compared_with_itself():
-    """Read with git; a run that this repository has recorded since long."""
+def test_a_commit_has_no_flips_against_itself():
+    """Read with git, from a run that this repository has recorded for a long time."""
     text = flips.between("HEAD", "HEAD", "smollm2_135m-smoke")
     assert "base: no flips" in text.splitlines()
 
 
-def test_an_unknown_side_says_what_was_looked_for(tmp_path):
+def test_the_error_for_an_unknown_name_lists_what_it_could_be(tmp_path):
     with pytest.raises(ledger.RecordingError, match="'nothing' is no arm recorded in results/run/, no folder"):
         flips.between("nothing", str(tmp_path), "run")

@@ -20,7 +20,7 @@ ARM = Arm("sft", "all_patterns")
 
 
 def score(item, text):
-    """Calls half of a random model's texts correct, by their letters."""
+    """Marks about two in five texts of a random model as correct, by their characters."""
     value = sum(map(ord, text)) % 5
     return value < 2, value / 4
 
@@ -37,7 +37,7 @@ def silent(label):
 
 @pytest.fixture
 def arms(tiny_qwen, bench, tmp_path, monkeypatch):
-    """A maker of fresh sessions over one cache folder."""
+    """A function that starts a new session over the same cache folder."""
     examples = bench.items.examples  # from the real cache
     monkeypatch.setenv("CALLBENCH_CACHE", str(tmp_path))
     rows = regimes.subset(bench.items.partition.train, 4, 0, examples)
@@ -58,13 +58,13 @@ def ids(bench):
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """Counts how often the training loop really runs."""
+    """The seed of each run of the training loop."""
     seeds = []
     real = trainer.train
 
-    def counted(team, objective, groups, hyper, seed, *rest):
+    def counted(pool, objective, groups, hyper, seed, *rest):
         seeds.append(seed)
-        return real(team, objective, groups, hyper, seed, *rest)
+        return real(pool, objective, groups, hyper, seed, *rest)
 
     monkeypatch.setattr(trainer, "train", counted)
     return seeds
@@ -78,8 +78,8 @@ def test_an_adapter_is_trained_once_for_all_sessions(arms, trainings):
     assert trainings == [0, 1]
 
 
-def test_a_plan_finds_what_is_made_and_makes_nothing(arms, ids, trainings):
-    """Not even while another process holds the locks of what it is making."""
+def test_planning_reads_the_cache_and_computes_nothing(arms, ids, trainings):
+    """Missing work raises NotCachedError at once; after a run, the same requests succeed."""
     requests = [lambda a: a.adapter(ARM), lambda a: a.complete(ARM, ids, Draw()), lambda a: a.gold_logprobs(ARM, ids)]
     for request in requests:
         session = arms()
@@ -107,12 +107,12 @@ def test_a_plan_finds_what_is_made_and_makes_nothing(arms, ids, trainings):
     assert training["weights"] == {str(ARM): made.adapter(ARM).weights}
 
 
-def test_a_round_without_data_changes_nothing_but_the_first_one_has_to_have_some(arms, monkeypatch):
-    """Found: one round of GRPO whose rewards were all equal lost the whole arm."""
+def test_only_the_first_round_needs_training_data(arms, monkeypatch):
+    """Past bug: one GRPO round with equal rewards made the whole arm fail."""
     usual = METHODS["sft"]
 
     def only_in(*rounds):
-        return replace(usual, rounds=3, groups=lambda of: usual.groups(of) if of.number in rounds else [])
+        return replace(usual, rounds=3, groups=lambda this: usual.groups(this) if this.number in rounds else [])
 
     monkeypatch.setitem(METHODS, "sft", only_in(0))
     once = arms().adapter(ARM)
@@ -123,15 +123,15 @@ def test_a_round_without_data_changes_nothing_but_the_first_one_has_to_have_some
         arms().adapter(ARM)
 
 
-def test_a_method_of_a_new_version_is_trained_anew(arms, trainings, monkeypatch):
+def test_a_new_version_of_a_method_is_trained_again(arms, trainings, monkeypatch):
     first = arms().adapter(ARM)
     monkeypatch.setitem(VERSIONS, "method sft", 1)
     assert arms().adapter(ARM).key != first.key
     assert len(trainings) == 2
 
 
-def test_the_base_models_answers_are_kept_by_what_rounds_them(arms, monkeypatch):
-    """Found: after another MLX, an arm's new answers were compared with the base model's old ones."""
+def test_the_base_models_cache_key_depends_on_the_mlx_version(arms, monkeypatch):
+    """Past bug: after an MLX upgrade, an arm's new completions were compared with the base model's old ones."""
     keys = {arms().base.key}
     monkeypatch.setattr(trainer.metadata, "version", lambda package: "another")
     assert arms().base.key not in keys
@@ -139,32 +139,32 @@ def test_the_base_models_answers_are_kept_by_what_rounds_them(arms, monkeypatch)
 
 @pytest.mark.parametrize(("before", "paced"), [([], True), (["rft"], False)])
 def test_a_training_with_cached_samples_is_not_timed(arms, before, paced):
-    """Plans said 17 minutes for DPO, which takes 35: its first times were taken after rft had drawn its samples."""
+    """Past bug: plans predicted 17 minutes for DPO, which takes 35; it was timed after RFT had cached its samples."""
     made = arms()
     for method in [*before, "dpo"]:
         made.adapter(Arm(method, "all_patterns"))
     assert (timings.per_unit(made.inference.root, "training dpo", made.inference.scale.model) is not None) == paced
 
 
-def test_a_recorded_arm_names_the_weights_of_all_that_it_was_initialised_from(arms):
+def test_a_recorded_arm_has_the_weights_of_every_adapter_it_was_initialised_from(arms):
     made = arms()
-    further = Arm("second_epoch", "all_patterns")
-    weights = made.describe(further, Draw())["weights"]
-    assert weights == {str(arm): made.adapter(arm).weights for arm in (ARM, further)}
+    second_epoch = Arm("second_epoch", "all_patterns")
+    weights = made.describe(second_epoch, Draw())["weights"]
+    assert weights == {str(arm): made.adapter(arm).weights for arm in (ARM, second_epoch)}
     assert len(set(weights.values())) == 2
     assert made.describe(Arm("base"), Draw())["weights"] == {"base": ""}
 
 
-def test_more_samples_leave_those_that_are_there(arms, ids):
-    """Drawn again beside others, a sample may round differently."""
+def test_more_samples_keep_the_cached_ones(arms, ids):
+    """A sample that is generated again in another batch may round differently."""
     few, many = (Draw("best", samples=n, temperature=1.0) for n in (2, 3))
     first = arms().complete(ARM, ids, few)
     for path in (arms().inference.root / "completions").glob("*.jsonl"):
         path.write_text(path.read_text().replace('"text": "', '"text": "kept '))
     kept = arms().complete(ARM, ids, few)
     assert kept != first
-    assert {i: of[:2] for i, of in arms().complete(ARM, ids, many).items()} == kept
-    assert {i: of[:2] for i, of in arms().complete(ARM, ids, many).items()} == kept
+    assert {i: samples[:2] for i, samples in arms().complete(ARM, ids, many).items()} == kept
+    assert {i: samples[:2] for i, samples in arms().complete(ARM, ids, many).items()} == kept
 
 
 def test_the_base_model_needs_no_training(arms, ids, trainings):
@@ -219,7 +219,7 @@ def test_a_failed_training_is_not_tried_again(arms, ids, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["second_epoch", "rft", "dpo", "grpo"])
-def test_methods_on_top_of_sft_start_from_it_and_are_made_once(arms, ids, trainings, method):
+def test_methods_on_top_of_sft_are_initialised_from_it_and_trained_once(arms, ids, trainings, method):
     arm = Arm(method, "all_patterns")
     first = arms()
     answers, rounds = first.complete(arm, ids, Draw()), METHODS[method].rounds
@@ -233,34 +233,34 @@ def test_methods_on_top_of_sft_start_from_it_and_are_made_once(arms, ids, traini
     assert any(not mx.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_an_adapter_follows_the_scores_of_its_samples(arms, monkeypatch):
+def test_an_adapters_key_depends_on_the_scores_of_its_samples(arms):
     arm = Arm("dpo", "all_patterns")
     before, stricter = arms().adapter(arm), arms()
     stricter.score = lambda item, text: (False, 0.0)
     assert stricter.adapter(arm).key != before.key
 
 
-def test_an_adapter_with_other_weights_has_results_of_its_own(arms, ids, monkeypatch):
-    """The same key on another machine, or with more processes: nothing of the first one is taken for its."""
-    further, real = Arm("second_epoch", "all_patterns"), trainer.train
+def test_an_adapter_with_other_weights_has_its_own_results(arms, ids, monkeypatch):
+    """Another machine or more processes can give other weights for the same key: the old results must not be reused."""
+    child, real = Arm("second_epoch", "all_patterns"), trainer.train
     old, new = arms(), arms()
-    before = old.adapter(ARM), old.adapter(further).key, old.complete(ARM, ids, Draw()), old.gold_logprobs(ARM, ids)
+    before = old.adapter(ARM), old.adapter(child).key, old.complete(ARM, ids, Draw()), old.gold_logprobs(ARM, ids)
     shutil.rmtree(before[0].folder)
-    monkeypatch.setattr(trainer, "train", lambda *given: real(*given[:4], given[4] + 1, *given[5:]))
-    after = new.adapter(ARM), new.adapter(further).key, new.complete(ARM, ids, Draw()), new.gold_logprobs(ARM, ids)
+    monkeypatch.setattr(trainer, "train", lambda *args: real(*args[:4], args[4] + 1, *args[5:]))  # another seed
+    after = new.adapter(ARM), new.adapter(child).key, new.complete(ARM, ids, Draw()), new.gold_logprobs(ARM, ids)
     assert (before[0].key, before[0].spec) == (after[0].key, after[0].spec)
     assert all(a != b for a, b in zip(before[1:], after[1:], strict=True))
 
 
-def test_an_interrupted_round_is_the_only_one_made_again(arms, monkeypatch):
-    """GRPO's rounds each go on from the one before, on answers that it was asked for."""
+def test_only_an_interrupted_round_is_trained_again(arms, monkeypatch):
+    """Each GRPO round is initialised from the round before, and trains on samples of that adapter."""
     arm, real, calls = Arm("grpo", "all_patterns"), trainer.train, []
 
-    def interrupt(*given):
+    def interrupt(*args):
         calls.append(1)
-        if len(calls) == 4:  # SFT and two rounds are there
+        if len(calls) == 4:  # SFT and two rounds are finished
             raise KeyboardInterrupt
-        return real(*given)
+        return real(*args)
 
     monkeypatch.setattr(trainer, "train", interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -277,8 +277,8 @@ def test_log_probabilities_are_computed_once_and_survive_an_interruption(arms, i
         path.unlink()
     real, appended = jsonl.append_rows, []
 
-    def interrupt(path, found):
-        real(path, found)
+    def interrupt(path, rows):
+        real(path, rows)
         appended.extend([path] * (path.parent.name == "log_probabilities"))
         if len(appended) == 2:
             raise KeyboardInterrupt
@@ -292,13 +292,11 @@ def test_log_probabilities_are_computed_once_and_survive_an_interruption(arms, i
     assert len(appended) == len(ids)
 
 
-def test_the_graded_metric_is_of_the_gold_answer_and_of_the_first_tool(arms, bench):
-    """Against the model's own logits, one text at a time."""
-    session, item = (
-        arms(),
-        next(i for i in bench.items.test_ids("seen_tools") if len(bench.items.examples[i].tools) > 1),
-    )
-    found = session.gold_logprobs(Arm("base"), [item])[item]
+def test_the_graded_metric_agrees_with_the_models_logits(arms, bench):
+    """Both the gold answer's log-probability and the forced choice of a tool, recomputed one text at a time."""
+    session = arms()
+    item = next(i for i in bench.items.test_ids("seen_tools") if len(bench.items.examples[i].tools) > 1)
+    graded = session.gold_logprobs(Arm("base"), [item])[item]
     model = session.inference.base_model()
 
     def nats(prompt, completion):
@@ -307,15 +305,15 @@ def test_the_graded_metric_is_of_the_gold_answer_and_of_the_first_tool(arms, ben
         return sum(logs[len(prompt) - 1 + k, token].item() for k, token in enumerate(completion))
 
     (prompt,) = session.prompts([item])
-    assert found.nats == pytest.approx(nats(prompt.tokens, prompt.completion), rel=1e-4)
-    texts = {t["name"]: f'[{{"name":"{t["name"]}","arguments' for t in bench.items.examples[item].tools}
-    opened = {n: nats(prompt.tokens, model.tokenizer.encode(t, add_special_tokens=False)) for n, t in texts.items()}
-    assert found.choice == max(opened, key=opened.get)
-    assert found.tools == len(texts)
-    assert found.right == (found.choice in bench.items.examples[item].gold_names)
+    assert graded.nats == pytest.approx(nats(prompt.tokens, prompt.completion), rel=1e-4)
+    openings = {t["name"]: f'[{{"name":"{t["name"]}","arguments' for t in bench.items.examples[item].tools}
+    scores = {n: nats(prompt.tokens, model.tokenizer.encode(t, add_special_tokens=False)) for n, t in openings.items()}
+    assert graded.choice == max(scores, key=scores.get)
+    assert graded.tools == len(openings)
+    assert graded.right == (graded.choice in bench.items.examples[item].gold_names)
 
 
-def test_examples_come_before_each_question_from_training_alone(arms, ids):
+def test_few_shot_examples_precede_each_question_and_come_from_training(arms, ids):
     session = arms()
     (shot,), (prompt,) = session.shots(1), session.prompts(ids[:1], shots=1)
     bare, text = session.prompts(ids[:1])[0], session.inference.model.tokenizer.decode(prompt.tokens)

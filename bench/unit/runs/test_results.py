@@ -38,7 +38,7 @@ def test_a_line_cut_short_is_left_out_and_written_again(tmp_path):
     assert ledger.read_completions(path) == [completion(0), completion(1)]
 
 
-def test_a_foreign_line_is_an_error_that_names_the_file(tmp_path):
+def test_the_error_for_an_invalid_line_names_the_file(tmp_path):
     path = tmp_path / "c.jsonl"
     path.write_text('{"id": 1}\n')
     with pytest.raises(ledger.RecordingError, match=r"c\.jsonl.*Restore"):
@@ -73,13 +73,13 @@ def test_samples_are_recorded_side_by_side_and_scored_one_by_one(tmp_path):
     recorded = ledger.RecordedRun(tmp_path)
     ledger.record_completions(tmp_path, name, {"item_0": samples[0]}, {"item_0": unanimous(OK)}, {})
     assert recorded.complete(ARM, ["item_0"], draw) == {"item_0": samples[:2]}
-    reasons = {label: of["strict"] for label, of in ledger.recorded_reasons(tmp_path, name).items()}
+    reasons = {label: by_scorer["strict"] for label, by_scorer in ledger.recorded_reasons(tmp_path, name).items()}
     assert reasons == {"item_0": "ok", "item_0#1": "call_count", "item_0#2": "call_count"}
     with pytest.raises(ledger.RecordingError, match=r"best_of_2\.jsonl lacks 1 of 1 items"):
         recorded.complete(ARM, ["item_0"], replace(draw, samples=4))
 
 
-def test_missing_recordings_say_how_to_make_them(tmp_path):
+def test_the_error_for_missing_recordings_explains_how_to_record_them(tmp_path):
     ledger.record_completions(tmp_path, GREEDY, {"item_0": completion(0)}, {"item_0": unanimous(OK)}, {})
     recorded = ledger.RecordedRun(tmp_path)
     with pytest.raises(ledger.RecordingError, match=r"lacks 1 of 2 items.*--record"):
@@ -99,8 +99,8 @@ def test_rescoring_changes_verdicts_and_nothing_else(tmp_path):
     assert (tmp_path / "run.json").read_text() == manifest
 
 
-def test_answers_of_two_adapters_are_never_mixed(tmp_path):
-    """An adapter that is trained anew on another machine rounds differently: it is another one."""
+def test_completions_of_two_adapters_are_never_mixed(tmp_path):
+    """Training rounds differently on another machine: an adapter that is trained again there is another adapter."""
     old, new = {"weights": {str(ARM): "aa"}}, {"weights": {str(ARM): "bb"}}
     both = {f"item_{i}": completion(i) for i in range(2)}
     verdicts = dict.fromkeys(both, unanimous(OK))
@@ -120,14 +120,14 @@ def test_answers_of_two_adapters_are_never_mixed(tmp_path):
     assert ledger.RecordedRun(tmp_path).completions(GREEDY) == both
 
 
-def test_a_damaged_manifest_is_named(tmp_path):
+def test_the_error_for_a_damaged_manifest_names_the_file(tmp_path):
     (tmp_path / "run.json").write_text("<<<<<<< HEAD\n{}\n")
     with pytest.raises(files.FileError, match=r"run\.json: not a JSON object .*Restore the file"):
         provenance.conflicting_adapters(tmp_path)
 
 
-def test_answers_of_two_base_models_are_never_mixed(tmp_path):
-    """Found: two folders of one name are one run, and the base model has no adapter to tell them by."""
+def test_completions_of_two_base_models_are_never_mixed(tmp_path):
+    """Past bug: two model folders with the same name share one run, and no adapter hash distinguishes them."""
     both = {f"item_{i}": completion(i) for i in range(2)}
     verdicts = dict.fromkeys(both, unanimous(OK))
     first, second = ({"model": model * 64, "weights": {"base": ""}} for model in "ab")
@@ -137,7 +137,7 @@ def test_answers_of_two_base_models_are_never_mixed(tmp_path):
     ledger.record_completions(tmp_path, Recording.parse("base"), both, verdicts, second)
 
 
-def test_nothing_is_generated_that_would_be_refused(bench, tmp_path):
+def test_a_conflict_of_adapters_is_raised_before_generation(bench, tmp_path):
     answers = {"item_0": completion(0)}
     ledger.record_completions(tmp_path, GREEDY, answers, {"item_0": unanimous(OK)}, {"weights": {str(ARM): "aa"}})
     runner = SimpleNamespace(
@@ -149,14 +149,14 @@ def test_nothing_is_generated_that_would_be_refused(bench, tmp_path):
         session.texts(ARM, "seen_tools", "plain")
 
 
-def test_an_arm_that_was_initialised_from_another_adapter_is_named(tmp_path):
+def test_an_arm_whose_recordings_rest_on_different_adapters_is_reported(tmp_path):
     parent = {str(ARM): "aa"}
     answers, verdicts = {"item_0": completion(0)}, {"item_0": unanimous(OK)}
     for name, weights in {str(ARM): parent, "dpo-x-s1": parent | {"dpo-x-s1": "cc"}, "base": {"base": ""}}.items():
         ledger.record_completions(tmp_path, Recording.parse(name), answers, verdicts, {"weights": weights})
     ledger.record_completions(
         tmp_path, Recording.parse("sft-all_patterns-s0"), answers, verdicts, {}
-    )  # recorded before weights were
+    )  # recorded before the weights' hashes were recorded
     assert provenance.conflicting_adapters(tmp_path) == []
     ledger.record_completions(
         tmp_path, Recording.parse(f"{ARM!s}+constrained"), answers, verdicts, {"weights": {str(ARM): "bb"}}
@@ -174,7 +174,7 @@ def test_an_arm_that_was_initialised_from_another_adapter_is_named(tmp_path):
         assert named in conflict
 
 
-def test_hyper_parameters_are_those_of_files_that_are_there(tmp_path):
+def test_only_existing_files_count_for_recorded_hyper_parameters(tmp_path):
     (tmp_path / "graded").mkdir()
     for name, training in {
         "dpo-x-s0": {"hyper": {"lr": 1}},
@@ -198,8 +198,8 @@ def test_the_cost_of_an_item_counts_all_its_samples(tmp_path):
     assert recorded.seconds(ARM, replace(draw, samples=2)) == 1.0
 
 
-def test_recorded_work_is_in_matmuls_of_the_machine_that_recorded_it(tmp_path):
-    """2 s at 10 GFLOP/s, 3 s at 20 and 1 s at 30: the median is 30 GFLOP, 3 s on a machine of 10."""
+def test_recorded_work_is_converted_to_gflop_at_the_recording_machines_speed(tmp_path):
+    """2 s at 10 GFLOP/s, 3 s at 20 and 1 s at 30: the median is 30 GFLOP, or 3 s on a machine with 10 GFLOP/s."""
     recorded = ledger.RecordedRun(tmp_path)
     assert recorded.work("training sft") is None
     for seed, (seconds, gflops) in enumerate([(2.0, 10.0), (3.0, 20.0), (1.0, 30.0)]):

@@ -1,4 +1,4 @@
-"""Which candidate for a method's hyper-parameters won."""
+"""Hyper-parameter search: which candidate won, and how results are recorded."""
 
 import pytest
 
@@ -7,10 +7,10 @@ from fixtures.runs import search
 
 
 def candidate(lr, **seeds):
-    """What it reached: right answers and mean reward by seed."""
+    """A candidate's results by seed: the number of correct answers, and the mean reward."""
     return {
-        seed.removeprefix("s"): {"right": right, "mean_reward": mean, "training": {"hyper": {"lr": lr}}}
-        for seed, (right, mean) in seeds.items()
+        seed.removeprefix("s"): {"right": correct, "mean_reward": mean, "training": {"hyper": {"lr": lr}}}
+        for seed, (correct, mean) in seeds.items()
     }
 
 
@@ -18,25 +18,25 @@ SEARCHED = [candidate(1, s0=(13, 0.4)), candidate(2, s0=(15, 0.5), s1=(3, 0.1)),
 
 
 @pytest.mark.parametrize(("lr", "won"), [(3, True), (2, False), (1, False), (4, False)])
-def test_a_winner_of_a_later_seed_beats_those_that_the_earlier_winner_beat(lr, won):
+def test_beating_the_earlier_winner_on_a_later_seed_beats_its_opponents_too(lr, won):
     assert search.won(SEARCHED, {"lr": lr}) == won
 
 
-def test_a_seed_that_one_candidate_alone_has_decides_nothing():
-    """Found: it would have won by being tried once more."""
+def test_a_seed_that_only_one_candidate_has_decides_nothing():
+    """Past bug: the candidate would have won because it was tried with one more seed."""
     again = [SEARCHED[0] | candidate(1, s7=(72, 1.0)), *SEARCHED[1:]]
     assert search.won(again, {"lr": 3})
     assert not search.won(again, {"lr": 1})
 
 
-def test_of_equally_many_right_answers_the_mean_reward_decides():
+def test_the_mean_reward_breaks_ties_in_correct_answers():
     close = [candidate(1, s0=(13, 0.4)), candidate(2, s0=(13, 0.5))]
     assert [search.won(close, {"lr": lr}) for lr in (1, 2)] == [False, True]
 
 
-def test_what_a_candidate_reached_is_kept_by_method_change_and_seed(tmp_path):
+def test_results_are_recorded_by_method_candidate_and_seed(tmp_path):
     for seed in (0, 1):
         search.record(tmp_path, Arm("dpo", "all_patterns", seed), {"lr": 1e-5}, {"right": seed})
-    found = search.recorded(tmp_path)["dpo"]['{"lr": 1e-05}']
-    assert {seed: one["right"] for seed, one in found.items()} == {"0": 0, "1": 1}
-    assert "commit" in found["0"]["provenance"]
+    results = search.recorded(tmp_path)["dpo"]['{"lr": 1e-05}']
+    assert {seed: result["right"] for seed, result in results.items()} == {"0": 0, "1": 1}
+    assert "commit" in results["0"]["provenance"]

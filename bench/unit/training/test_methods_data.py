@@ -1,4 +1,4 @@
-"""The data that each method draws, from answers whose verdicts are known."""
+"""The training data that each method builds from samples with known rewards."""
 
 import math
 
@@ -29,10 +29,10 @@ class FakeRound:
 
     def __init__(self, number=0, questions=None, seed=0):
         self.rows, self.number, self.questions, self.seed = GOLD, number, questions, seed
-        self.asked = []
+        self.requests = []
 
     def sample(self, rows, samples, temperature):
-        self.asked.append(([row.id for row in rows], samples, temperature))
+        self.requests.append(([row.id for row in rows], samples, temperature))
         return [[self._scored(row, *sample) for sample in SAMPLES[row.id]] for row in rows]
 
     def _scored(self, row, completion, reward):
@@ -45,8 +45,8 @@ class FakeRound:
         ]
 
 
-def test_a_method_on_top_of_sft_has_no_higher_rate_at_any_scale():
-    """Found: at the full scale a second epoch trained at five times the rate of the first."""
+def test_no_method_on_top_of_sft_has_a_higher_learning_rate_than_sft():
+    """At any scale. Past bug: at the full scale, a second epoch had five times the learning rate of the first."""
     for scale in SCALES.values():
         for name in ("second_epoch", "rft", "dpo", "grpo"):
             assert METHODS[name].hyper(scale.hyper).lr <= scale.hyper.lr
@@ -64,16 +64,16 @@ def test_sft_and_a_second_epoch_train_on_every_gold_answer():
         assert completions(method.groups(FakeRound())) == [[(row.id, row.completion)] for row in GOLD]
 
 
-def test_rft_keeps_each_different_right_answer_once():
+def test_rft_keeps_each_distinct_correct_answer_once():
     fake = FakeRound()
     assert completions(rft.METHOD.groups(fake)) == [
         [("q0", (10, 22, 1))], [("q0", (10, 1))], [("q1", (11, 1))], [("q4", (14, 1))],
     ]  # fmt: skip
-    assert fake.asked == [([row.id for row in GOLD], 4, 0.8)]
+    assert fake.requests == [([row.id for row in GOLD], 4, 0.8)]
     assert completions(rft.METHOD.groups(FakeRound(questions=1))) == [[("q0", (10, 22, 1))], [("q0", (10, 1))]]
 
 
-def test_a_dpo_pair_is_a_right_answer_or_else_the_gold_one_before_a_wrong_one():
+def test_a_dpo_pair_prefers_a_correct_sample_or_else_the_gold_answer_to_a_wrong_sample():
     assert completions(dpo.METHOD.groups(FakeRound())) == [
         [("q0", (10, 22, 1)), ("q0", (20, 21, 1))],
         [("q2", (12, 1)), ("q2", (23, 1))],
@@ -83,11 +83,11 @@ def test_a_dpo_pair_is_a_right_answer_or_else_the_gold_one_before_a_wrong_one():
     ]
 
 
-def test_dpos_reference_is_what_training_started_from():
+def test_dpos_reference_is_the_initial_adapter():
     pairs = dpo.METHOD.groups(FakeRound())[:1]
-    (known,) = dpo.METHOD.annotate(FakeRound(), pairs)
-    assert known.rows == pairs[0].rows
-    assert known.token_inputs.tolist() == [[-10], [-22], [-1], [-20], [-21], [-1]]
+    (annotated,) = dpo.METHOD.annotate(FakeRound(), pairs)
+    assert annotated.rows == pairs[0].rows
+    assert annotated.token_inputs.tolist() == [[-10], [-22], [-1], [-20], [-21], [-1]]
 
 
 def test_dpo_with_its_own_reference_starts_at_ln_2(module):
@@ -105,8 +105,8 @@ def test_dpo_with_its_own_reference_starts_at_ln_2(module):
         assert dpo.loss(module, collate([pair])).item() == pytest.approx(math.log(2), abs=1e-5)
 
 
-def test_a_grpo_group_is_all_samples_of_a_question_that_does_better_and_worse():
-    """q0 has rewards 0, 1, 1, 1; q2 0.5, 0, 0.5, 0; q4 1, 0.25, 1, 1; the others are all alike."""
+def test_a_grpo_group_is_all_samples_of_a_question_with_unequal_rewards():
+    """q0 has rewards 0, 1, 1, 1; q2 0.5, 0, 0.5, 0; q4 1, 0.25, 1, 1; the others have equal rewards."""
     groups = grpo.METHOD.groups(FakeRound())
     assert [group.rows[0].id for group in groups] == ["q0", "q2", "q4"]
     assert completions(groups) == [[(i, completion) for completion, _ in SAMPLES[i]] for i in ("q0", "q2", "q4")]
@@ -116,23 +116,23 @@ def test_a_grpo_group_is_all_samples_of_a_question_that_does_better_and_worse():
     assert groups[2].token_inputs[:, 0] == pytest.approx([high] * 2 + [low] * 2 + [high] * 4)
 
 
-def test_grpo_knows_what_sampled_each_token_and_what_training_started_from():
+def test_grpo_adds_log_probabilities_under_the_sampling_and_the_initial_adapter():
     group = Group(GOLD[:2], np.array([[0.5], [0.5], [-0.5], [-0.5]]))
-    (known,) = grpo.METHOD.annotate(FakeRound(), [group])
-    assert known.token_inputs.tolist() == [[0.5, -110, -10], [0.5, -101, -1], [-0.5, -111, -11], [-0.5, -101, -1]]
+    (annotated,) = grpo.METHOD.annotate(FakeRound(), [group])
+    assert annotated.token_inputs.tolist() == [[0.5, -110, -10], [0.5, -101, -1], [-0.5, -111, -11], [-0.5, -101, -1]]
 
 
-def test_grpos_rounds_go_through_the_questions_in_an_order_of_the_seed(monkeypatch):
+def test_grpos_rounds_visit_the_questions_in_a_seeded_order(monkeypatch):
     monkeypatch.setattr(grpo, "QUESTIONS", 2)
 
-    def asked(number, seed=0):
+    def sampled_ids(number, seed=0):
         fake = FakeRound(number, seed=seed)
         grpo.METHOD.groups(fake)
-        ((ids, samples, temperature),) = fake.asked
+        ((ids, samples, temperature),) = fake.requests
         assert (samples, temperature) == (8, 1.0)
         return ids
 
-    rounds = [asked(number) for number in range(4)]
+    rounds = [sampled_ids(number) for number in range(4)]
     assert sorted(i for ids in rounds[:3] for i in ids) == [row.id for row in GOLD]
-    assert rounds[3] == rounds[0]  # six questions, so that it begins anew
-    assert len({tuple(asked(0, seed)) for seed in range(5)}) > 2
+    assert rounds[3] == rounds[0]  # six questions, two per round: the fourth round starts over
+    assert len({tuple(sampled_ids(0, seed)) for seed in range(5)}) > 2

@@ -36,12 +36,12 @@ def rows(count=5, seed=0):
 
 
 def alone(module):
-    """A pool of this process only."""
+    """A worker pool that consists of this process only."""
     return WorkerPool(SimpleNamespace(module=module), "", 1)
 
 
 def log_probabilities(module, row):
-    """Straight from the logits of the whole sequence: (N,) nats."""
+    """(N,) nats of the completion tokens, directly from the logits of the whole sequence."""
     tokens = row.tokens + row.completion
     logits = module(mx.array([tokens[:-1]]))[0]
     chosen = nn.log_softmax(logits, axis=-1)[mx.arange(len(tokens) - 1), mx.array(tokens[1:])]
@@ -54,7 +54,7 @@ def flat_gradient(module, batch, loss):
 
 
 def with_token_inputs(size, columns):
-    """Five groups of `size` rows, whose token inputs are about as large as log-probabilities and advantages are."""
+    """Five groups of `size` rows; their token inputs have the size of real advantages and log-probabilities."""
     rng = np.random.default_rng(size)
     groups = [Group(tuple(rows(size, seed))) for seed in range(5)]
     return [Group(group.rows, rng.normal((0, -4, -4)[-columns:], 1, (group.targets, columns))) for group in groups]
@@ -68,7 +68,7 @@ WORK = {
 every_loss = pytest.mark.parametrize(("objective", "groups"), WORK.values(), ids=WORK)
 
 
-def test_loss_is_the_sum_of_the_completions_steps(module):
+def test_loss_is_the_summed_nll_of_the_completion_tokens(module):
     row = rows()[3]
     expected = -log_probabilities(module, row).sum().item()
     assert sft.loss(module, batching.collate(single_rows([row]))).item() == pytest.approx(expected, rel=1e-5)
@@ -81,14 +81,14 @@ def test_loss_of_a_uniform_model_is_log_vocabulary(module):
     assert sft.loss(module, batching.collate(single_rows([row]))).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_rows_padded_together_lose_as_much_as_alone(module):
+def test_batching_does_not_change_the_loss(module):
     together = sft.loss(module, batching.collate(single_rows(rows()))).item()
-    alone = sum(sft.loss(module, batching.collate(single_rows([row]))).item() for row in rows())
-    assert together == pytest.approx(alone, rel=1e-5)
+    one_by_one = sum(sft.loss(module, batching.collate(single_rows([row]))).item() for row in rows())
+    assert together == pytest.approx(one_by_one, rel=1e-5)
 
 
 @every_loss
-def test_padding_has_no_influence(module, objective, groups):
+def test_pad_tokens_do_not_change_the_gradient(module, objective, groups):
     lora.attach(module, HYPER, seed=1)
     batch = batching.collate(groups[:2])
     noise = mx.array(np.where(np.array(batch.tokens) == 0, 7, np.array(batch.tokens)))
@@ -99,17 +99,17 @@ def test_padding_has_no_influence(module, objective, groups):
 
 
 @every_loss
-def test_only_states_that_predict_a_completion_have_a_gradient(module, objective, groups, monkeypatch):
+def test_only_states_that_predict_completion_tokens_have_a_gradient(module, objective, groups, monkeypatch):
     batch = batching.collate(groups[:2])
     states = hidden_states(module, batch.tokens)
 
-    def loss(moved):
-        monkeypatch.setattr(batching, "hidden_states", lambda *_: states + moved)
+    def loss(offset):
+        monkeypatch.setattr(batching, "hidden_states", lambda *_: states + offset)
         return objective.loss(module, batch)
 
-    slope = np.array(mx.grad(loss)(mx.zeros_like(states)))
-    touched = np.flatnonzero(np.abs(slope).reshape(-1, slope.shape[-1]).sum(axis=1))
-    assert touched.tolist() == sorted(batch.positions.tolist())
+    gradient = np.array(mx.grad(loss)(mx.zeros_like(states)))  # (B, T, D)
+    nonzero = np.flatnonzero(np.abs(gradient).reshape(-1, gradient.shape[-1]).sum(axis=1))
+    assert nonzero.tolist() == sorted(batch.positions.tolist())
 
 
 def test_targets_follow_their_positions():
@@ -158,7 +158,7 @@ def trained(module, objective, groups, folder, seed=0):
 
 
 @every_loss
-def test_same_seed_same_bytes_and_another_seed_differs(module, tmp_path, objective, groups):
+def test_training_is_deterministic_for_a_seed_and_differs_between_seeds(module, tmp_path, objective, groups):
     first, again = (trained(module, objective, groups, tmp_path / name) for name in "ab")
     assert same(first, again)
     assert not same(first, trained(module, objective, groups, tmp_path / "c", seed=1))
@@ -175,23 +175,23 @@ def interrupted(module, objective, groups, folder, stop_at):
 
 @every_loss
 @pytest.mark.parametrize("stop_at", [1, 3, 5])
-def test_an_interrupted_training_resumes_to_the_same_bytes(module, tmp_path, monkeypatch, stop_at, objective, groups):
-    straight = trained(module, objective, groups, tmp_path / "a")
+def test_interrupted_training_resumes_to_identical_weights(module, tmp_path, monkeypatch, stop_at, objective, groups):
+    uninterrupted = trained(module, objective, groups, tmp_path / "a")
     monkeypatch.setattr(trainer, "CHECKPOINT_EVERY_S", 0.0)
     interrupted(module, objective, groups, tmp_path / "b", stop_at)
     steps = []
     resumed = trainer.train(alone(module), objective, groups, HYPER, 0, tmp_path / "b", steps.append)
     assert steps[0].step == stop_at + 1
-    assert same(straight, resumed)
+    assert same(uninterrupted, resumed)
 
 
-def test_a_torn_checkpoint_is_set_aside_and_training_starts_anew(module, tmp_path, monkeypatch):
-    """Found: a half-written file stopped every further run with an error of its reader."""
+def test_a_damaged_checkpoint_is_set_aside_and_training_restarts(module, tmp_path, monkeypatch):
+    """Past bug: a half-written checkpoint made every later run fail with a read error."""
     monkeypatch.setattr(trainer, "CHECKPOINT_EVERY_S", 0.0)
     groups, folder, steps = single_rows(rows()), tmp_path / "b", []
     interrupted(module, sft.METHOD.objective, groups, folder, 3)
-    torn = folder / "weights.safetensors"
-    torn.write_bytes(torn.read_bytes()[:50])
+    weights = folder / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:50])
     with pytest.warns(CacheWarning, match="making it again"):
         trainer.train(alone(module), sft.METHOD.objective, groups, HYPER, 0, folder, steps.append)
     assert steps[0].step == 1
@@ -230,13 +230,13 @@ def test_every_epoch_visits_every_row_once(lengths, batch_size, epochs, seed):
     assert max(map(len, order)) <= batch_size
 
 
-def test_the_rows_of_a_batch_are_of_similar_length():
+def test_the_rows_of_a_batch_have_similar_lengths():
     lengths = np.random.default_rng(0).integers(100, 900, 400).tolist()
     order = batching.batch_order(lengths, Hyper(batch_size=2), seed=0)
     spread = np.mean([abs(lengths[a] - lengths[b]) for a, b in order])
     assert spread < np.mean(np.abs(np.diff(lengths))) / 4
     firsts = [lengths[batch[0]] for batch in order]
-    assert abs(np.corrcoef(firsts[:-1], firsts[1:])[0, 1]) < 0.2  # long and short batches alternate by chance
+    assert abs(np.corrcoef(firsts[:-1], firsts[1:])[0, 1]) < 0.2  # long and short batches come in random order
 
 
 def test_learning_rate_warms_up_and_decays():
@@ -255,7 +255,7 @@ def test_divergence_stops_with_advice(module, tmp_path):
         trainer.train(alone(module), trainer.Objective(broken), single_rows(rows()), HYPER, 0, tmp_path / "c")
 
 
-def test_a_saved_adapter_gives_the_same_logits_fused_and_not(module, tmp_path):
+def test_a_saved_adapter_gives_the_same_logits_when_loaded_and_when_merged(module, tmp_path):
     trainer.train(alone(module), sft.METHOD.objective, single_rows(rows()), HYPER, 0, tmp_path / "c")
     lora.save(module, HYPER, tmp_path)
     tokens = mx.array([rows()[4].tokens])
@@ -271,8 +271,8 @@ def test_a_saved_adapter_gives_the_same_logits_fused_and_not(module, tmp_path):
     assert mx.array_equal(module(tokens), base)
 
 
-def test_an_adapter_answers_at_the_scale_that_it_was_trained_at(module, tmp_path):
-    """Found: one of another alpha than the scale's would have answered at the scale's."""
+def test_an_adapter_is_applied_with_the_lora_scale_it_was_trained_with(module, tmp_path):
+    """Past bug: an adapter trained with another alpha than the run's would have been applied with the run's alpha."""
     trainer.train(alone(module), sft.METHOD.objective, single_rows(rows()), replace(HYPER, alpha=32), 0, tmp_path / "c")
     tokens = mx.array([rows()[4].tokens])
     expected = module(tokens)
