@@ -42,7 +42,7 @@ def test_gate_accuracy(method, split, bench):
     if len(ids) < MIN_ITEMS:
         pytest.skip(f"{len(ids)} items cannot show that accuracy is within {MARGIN_ACCURACY:.0%}; needs {MIN_ITEMS}")
     completions = recorded(bench.recorded.complete, arm, ids, Draw())
-    before = {i: bench.items.judge(i, completions[i][0].text) for i in ids}
+    before = {i: bench.items.judge(completions[i][0]) for i in ids}
     after = bench.judgements(arm, split)
     differences = {i: float(after[i].primary.correct) - float(before[i].primary.correct) for i in ids}
     mean = mean_of(differences, bench.items.clusters(split), binary=True)

@@ -41,7 +41,7 @@ def test_search(candidate, bench, pytestconfig, record_property):
     change = CANDIDATES[method][candidate]
     runner = bench.runner_with({method: change})
     arm, ids = Arm(method, "all_patterns", bench.seed), bench.items.dev_ids()
-    scores = [bench.items.score(i, completion.text) for i, (completion,) in runner.complete(arm, ids, Draw()).items()]
+    scores = [bench.items.score(completion) for (completion,) in runner.complete(arm, ids, Draw()).values()]
     result = {
         "right": sum(correct for correct, _ in scores),
         "n": len(scores),

@@ -19,9 +19,9 @@ from fixtures.training.methods import METHODS
 ARM = Arm("sft", "all_patterns")
 
 
-def score(item, text):
+def score(completion):
     """Marks about two in five texts of a random model as correct, by their characters."""
-    value = sum(map(ord, text)) % 5
+    value = sum(map(ord, completion.text)) % 5
     return value < 2, value / 4
 
 
@@ -236,7 +236,7 @@ def test_methods_on_top_of_sft_are_initialised_from_it_and_trained_once(arms, id
 def test_an_adapters_key_depends_on_the_scores_of_its_samples(arms):
     arm = Arm("dpo", "all_patterns")
     before, stricter = arms().adapter(arm), arms()
-    stricter.score = lambda item, text: (False, 0.0)
+    stricter.score = lambda completion: (False, 0.0)
     assert stricter.adapter(arm).key != before.key
 
 

@@ -146,7 +146,7 @@ def test_a_conflict_of_adapters_is_raised_before_generation(bench, tmp_path):
     session = Bench(Options(scale="smoke", record=True))
     session.__dict__ |= {"runner": runner, "recorded": ledger.RecordedRun(tmp_path), "items": bench.items}
     with pytest.raises(ledger.RecordingError, match="1 more items of another adapter"):
-        session.texts(ARM, "seen_tools", "plain")
+        session.chosen(ARM, "seen_tools", "plain")
 
 
 def test_an_arm_whose_recordings_rest_on_different_adapters_is_reported(tmp_path):

@@ -82,6 +82,7 @@ def test_parsing_inverts_python_syntax(made, wrapper):
     assert parse_calls(wrapper.format(", ".join(map(as_python, made)))) == made
 
 
+TOOLS = [{"name": name, "parameters": {"properties": {"x": {}}, "required": ["x"]}} for name in ("f", "get_weather")]
 ONE = '{"name": "f", "arguments": {"x": 1}}'
 
 
@@ -126,7 +127,7 @@ ONE = '{"name": "f", "arguments": {"x": 1}}'
     ],
 )
 def test_usual_forms_are_read(text, count):
-    assert parse_calls(text) == [Call("f", {"x": 1})] * count
+    assert parse_calls(text, TOOLS) == [Call("f", {"x": 1})] * count
 
 
 @pytest.mark.parametrize(
@@ -143,23 +144,23 @@ def test_usual_forms_are_read(text, count):
         f'{{"name": "g", "arguments": {{"y"}}}} {ONE}', f"Well, {{\"name\": \"g\", }} {ONE}", "<tool_call></tool_call>",
         "f(1)", "f(x=1, x=2)", "f(x=y)", "f(x=g())", "f(**{})", "f(x=1).g(y=2)", "f(x=1", "f(x=1+1)", "f(x={1: 2})",
         "f(x={'a': 1, 'a': 2})", "f(x=1e999)", "f(x=b'a')", "f(x=1j)", "[f(x=1), 2]", "f(x=1); import os",
-        "f(x=" + "[" * 5000, "f(x=" + "-" * 5000 + "1)", "f(x=" + "9" * 5000 + ")", "__import__('os').system('true')",
+        "f(x=" + "[" * 5000, "f(x=" + "-" * 5000 + "1)", "f(x=" + "9" * 5000 + ")",
         "[" * 1_000_000, "[" * 50_000, "<tool_call>" * 9_000, "```\n" * 20_000 + "f(x=", json.dumps("x" * 200_000),
         "f(x=0x" + "f" * 4000 + ")", '{"name": "f", "arguments": "{\\"x\\": 1} and {"}',
         # An extra or a broken call outside the block that is marked as calls.
         f"<tool_call>{ONE}</tool_call>\n{ONE}", f'<tool_call>{ONE}</tool_call>\n{{"name": "g", "arguments": {{',
         f"```json\n{ONE}\n```\n{ONE}", f"{ONE}\n```json\n{ONE}\n```",
         # Attempts at a call in forms that the parser does not support.
-        "Sure: {'name': 'f', 'arguments': {'x': 1}}", 'Sure: {name: "f", arguments: {x: 1}}', 'Sure: [{"nam',
-        'Sure: {\\"name\\": \\"f\\"}', 'get_weather("Berlin").', 'I call get_weather("Berlin") now', 'get_weather("Ber',
-        '<function=f>{"x": 1}</function>', 'Action: f\nAction Input: {"x": 1}', 'Sure! {"tool": "f", "args": {"x": 1}}',
-        'The answer:\n```json\n{"capital": "Paris"}\n```', "```json\n```", "```", "}]", "[", "[{",
+        "Sure: {'name': 'f', 'arguments': {'x': 1}}", 'Sure: {name: "f", arguments: {x: 1}}',
+        'get_weather("Berlin").', 'I call get_weather("Berlin") now', 'get_weather("Ber',
+        'Action: f\nAction Input: {"x": 1}', 'Sure! {"tool": "f", "args": {"x": 1}}',
+        "```json\n```", "```", "}]", "[", "[{",
         '{"name": "f", "arguments": {"x": "\ud800', "f(x='\0')",
     ],
     ids=lambda text: repr(text[:24]),
 )  # fmt: skip
 def test_unreadable_text_is_a_parse_error(text):
-    result = parse_calls(text)
+    result = parse_calls(text, TOOLS)
     assert isinstance(result, ParseError)
     assert 0 < len(result.detail) <= 200
 
