@@ -7,12 +7,12 @@ import pytest
 
 from bench.support.errata import load_errata
 from bench.support.mutations import HARMFUL, HARMLESS, MUTATIONS, mutants
-from bench.support.strategies import plain
-from fixtures.data.bfcl import Call, DatasetError, Example, gold_calls
+from fixtures.data.bfcl import Call, DatasetError, Example, gold_calls, plain_value
 from fixtures.scoring.java_js import LANGUAGES
 from fixtures.scoring.parse import parse_calls
+from fixtures.scoring.schema import violation
 from fixtures.scoring.scorer import prepare_scorer
-from fixtures.scoring.values import misspelling, type_mismatch
+from fixtures.scoring.values import misspelling
 from fixtures.scoring.verdict import SCORERS
 
 # By design: `strict` does not interpret an omitted argument, and compares text without Unicode normalisation.
@@ -164,20 +164,42 @@ def test_relevance_requires_a_call_that_fits_an_offered_tool(call, reason):
     assert scorer.judge([]).strict.reason == "abstained"
 
 
-def test_gold_that_contradicts_its_own_schema_is_an_erratum(with_gold):
-    """If no accepted value of an argument has the schema's type, an answer that fits the schema is scored as wrong.
+def test_gold_that_contradicts_its_own_schema_is_an_erratum(with_gold, unanswerable):
+    """If no accepted value of an argument fits the schema, an answer that does is scored as wrong.
 
     Gold null stands for an optional argument that is not set, which is no contradiction.
     """
+
+    def contradicts(name, accepted, properties):
+        values = [value for value in accepted if value != ""]
+        if name not in properties or None in values or not values:
+            return name not in properties
+        own = {"properties": {name: properties[name]}}
+        return all(violation({name: plain_value(value)}, own) is not None for value in values)
+
     contradicting = set()
     for i, example in with_gold.items():
         if example.category in LANGUAGES:  # their arguments may be variables, which have no type
             continue
         schemas = {tool["name"]: tool["parameters"]["properties"] for tool in example.tools}
         for answer in example.answers:
-            for name, accepted in answer.arguments.items():
-                values = [value for value in accepted if value != ""]
-                schema = schemas.get(answer.name, {}).get(name, {})
-                if None not in values and values and all(type_mismatch(plain(value), schema) == "" for value in values):
-                    contradicting.add(i)
-    assert contradicting == {i for i, erratum in load_errata().items() if erratum.kind == "contradicts_schema"}
+            if any(contradicts(name, accepted, schemas[answer.name]) for name, accepted in answer.arguments.items()):
+                contradicting.add(i)
+    listed = {i for i, erratum in load_errata().items() if erratum.kind == "contradicts_schema"}
+    assert contradicting - unanswerable == listed
+
+
+@pytest.mark.parametrize(
+    ("item", "argument"),
+    [
+        ("parallel_155", "standardize"), ("simple_python_67", "size"), ("simple_python_76", "model"),
+        ("simple_python_119", "significance_level"), ("simple_python_376", "display_format"),
+        ("parallel_89", "route_type"), ("parallel_164", "alpha"), ("parallel_165", "alpha"),
+    ],
+)  # fmt: skip
+def test_a_default_that_stands_only_in_a_description_is_an_erratum(item, argument, with_gold, scorers):
+    assert load_errata()[item].kind == "narrow_gold"
+    whole = gold_calls(with_gold[item])
+    assert scorers[item].judge(whole).strict.correct
+    first = Call(whole[0].name, {name: value for name, value in whole[0].arguments.items() if name != argument})
+    assert "ok" not in scorers[item].judge([first, *whole[1:]]).reasons.values()
