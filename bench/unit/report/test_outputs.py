@@ -2,7 +2,7 @@
 
 import json
 
-from fixtures.report import outputs
+from fixtures.report import outputs, summary
 from fixtures.scoring.verdict import SCORERS
 
 
@@ -27,10 +27,23 @@ def test_json_has_every_number_with_its_n_and_interval():
 def test_markdown_has_a_table_and_what_failed():
     text = outputs.as_markdown(OUTCOME)
     assert text.startswith("## callbench ✗ m-smoke")
-    assert "| seen_tools | sft | 2/3 | – | [20.8%, 93.9%] | 3 | 2 |" in text
+    assert "| seen_tools | sft | 2/3 | – | [20.8%, 93.9%] | 2/3 [20.8%, 93.9%] | 3 | 2 |" in text
     assert "### Failed\n\n```\nt::x[sft]\n```" in text
     assert "Changed verdicts" not in text
     assert outputs.as_markdown(OUTCOME._replace(failed=[])).startswith("## callbench ✓")
+
+
+def test_accuracy_is_also_computed_without_errata():
+    """Of these three items one has gold that is known to be wrong; a run of only that one has no such accuracy."""
+    items = measured("sft", "ok", "call_count", "argument_value")
+    items["reasons"]["parallel_164"] = items["reasons"].pop("i2")
+    only = items | {"where": "unseen_tools", "reasons": {"parallel_164": items["reasons"]["parallel_164"]}}
+    outcome = OUTCOME._replace(measured=[only, items])
+    sft, alone = outputs.numbers(outcome)
+    assert (sft["n"], sft["without_errata"]["n"], sft["without_errata"]["right"]) == (3, 2, 1)
+    assert alone["without_errata"] is None
+    assert "| 1/2 [9.5%, 90.5%] |" in outputs.as_markdown(outcome)
+    assert "without errata of BFCL's gold: sft 1/2" in summary.render(outcome.measured)
 
 
 def test_the_same_cell_of_two_tests_is_reported_once():

@@ -5,9 +5,9 @@ from itertools import permutations
 
 import pytest
 
-from bench.support.errata import load_errata
 from bench.support.mutations import HARMFUL, HARMLESS, MUTATIONS, mutants
 from fixtures.data.bfcl import Call, DatasetError, Example, gold_calls, plain_value
+from fixtures.data.errata import load_errata
 from fixtures.scoring.java_js import LANGUAGES
 from fixtures.scoring.parse import parse_calls
 from fixtures.scoring.schema import violation
