@@ -120,12 +120,33 @@ def test_the_requirements_of_a_run_are_known_after_collection():
         (["--replay", "--model", "path/to/typo"], "--replay found nothing in"),
         (["--markdown", ""], "needs the name of a file, found ''"),
         (["--json", "bench"], "needs the name of a file, found 'bench'"),
+        (["--json", "README.md/run.json"], "cannot be written"),
+        (["--export", "README.md"], "needs the name of a folder"),
+        (["--export", "README.md/x"], "cannot be written"),
+        (["--model", ""], "'' is empty"),
+        (["--model", "README.md"], "'README.md' is a file"),
+        (["--model", "path/to/typo"], "'path/to/typo' does not exist"),
+        (["--model", "smollm2_135"], "'smollm2_135' does not exist"),
+        (["--search", "sfd"], "--search needs one of sft, "),
+        (["--search", ""], "--search needs one of sft, "),
+        (["--search", "sft", "--replay"], "--replay and --search exclude each other"),
+        (["--search", "sft", "--plan"], "--plan and --search exclude each other"),
+        (["--search", "sft", "--record"], "--record and --search exclude each other"),
+        (["--seed", "4294967296"], "needs seeds from 0 to 2^32 - 1"),
+        (["--workers", "9999"], "the cores of this machine"),
     ],
 )
 def test_bad_options_are_refused_before_anything_runs(given, message):
     run = python("-m", "pytest", "bench", "--collect-only", *given)
     assert run.returncode == 4
     assert message in run.stderr
+
+
+def test_a_word_that_selects_nothing_is_answered_with_the_words_that_exist():
+    run = python("-m", "pytest", "bench", "--replay", "-k", "generalisation")
+    assert run.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert "-k 'generalisation' selects no test. Experiments: " in run.stdout
+    assert "generalization" in run.stdout
 
 
 def test_accuracies_are_in_the_junit_report(tmp_path):

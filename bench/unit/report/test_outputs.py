@@ -11,7 +11,9 @@ def measured(arm, *reasons):
     return {"where": "seen_tools", "arm": arm, "reasons": by_item, "tokens": 9}
 
 
-OUTCOME = outputs.Outcome("m-smoke", [measured("sft", "ok", "call_count", "ok")], ["c: UNRESOLVED"], [], ["t::x[sft]"])
+OUTCOME = outputs.Outcome(
+    "m-smoke", [measured("sft", "ok", "call_count", "ok")], ["c: UNRESOLVED"], [], ["t::x[sft]"], False
+)
 
 
 def test_json_has_every_number_with_its_n_and_interval():
@@ -30,7 +32,7 @@ def test_markdown_has_a_table_and_what_failed():
     assert "| seen_tools | sft | 2/3 | – | [20.8%, 93.9%] | 2/3 [20.8%, 93.9%] | 3 | 2 |" in text
     assert "### Failed\n\n```\nt::x[sft]\n```" in text
     assert "Changed verdicts" not in text
-    assert outputs.as_markdown(OUTCOME._replace(failed=[])).startswith("## callbench ✓")
+    assert outputs.as_markdown(OUTCOME._replace(failed=[], passed=True)).startswith("## callbench ✓")
 
 
 def test_accuracy_is_also_computed_without_errata():
