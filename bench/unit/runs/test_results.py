@@ -208,3 +208,12 @@ def test_recorded_work_is_converted_to_gflop_at_the_recording_machines_speed(tmp
     ledger.record_completions(tmp_path, Recording.parse("sft-older-s0"), {}, {}, {"seconds": 1.0})
     assert recorded.work("training sft") == 30.0
     assert recorded.work("training dpo") is None
+
+
+@pytest.mark.parametrize("given", [".", "./", "../my_model", "../my_model/."])
+def test_a_models_folder_gives_its_run_a_name(tmp_path, monkeypatch, given):
+    """Past bug: the run of `--model .` had no model in its name, the same for every folder."""
+    folder = tmp_path / "my_model"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert Bench(Options(scale="smoke", model=given)).run == "my_model-smoke"
