@@ -195,7 +195,7 @@ def test_negative_seeds_and_a_budget_of_zero_are_refused():
     """Past bug: `--budget 0m` ran everything, `--seed -1` failed in numpy."""
     with pytest.raises(argparse.ArgumentTypeError, match="a time above 0, found '0m'"):
         options.duration("0m")
-    with pytest.raises(argparse.ArgumentTypeError, match="needs seeds of 0 or more, found 0,-1"):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"needs seeds from 0 to .* found 0,-1"):
         options.seeds("0,-1")
 
 
