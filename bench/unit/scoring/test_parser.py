@@ -178,3 +178,11 @@ def test_parser_finishes_on_hostile_text(piece):
         text = start + piece * ((limit - len(start)) // len(piece))
         assert isinstance(parse_calls(text), list | ParseError)
         assert isinstance(repair(text[:3000]), str)
+
+
+@pytest.mark.parametrize("value", ["1e999", "NaN", "[NaN]", "[" * 40 + "]" * 40, '{"a": 1, "a": 2}', "9" * 5000])
+def test_a_tagged_value_that_is_no_json_of_ours_stays_text(value):
+    """Past bug: these were read with other rules than JSON elsewhere, so that an argument could be infinite."""
+    tool = {"name": "f", "parameters": {"properties": {"x": {"type": "any"}}}}
+    text = f"<tool_call><function=f><parameter=x>{value}</parameter></function></tool_call>"
+    assert parse_calls(text, [tool]) == [Call("f", {"x": value})]
