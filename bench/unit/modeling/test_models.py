@@ -1,6 +1,8 @@
 """Model folders: the code path of the hub's Qwen, tested with a tiny random 4-bit Qwen2 in the same layout."""
 
 import json
+import os
+import shutil
 
 import mlx.core as mx
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from fixtures import prompts
 from fixtures.config import Decoding, Hyper
 from fixtures.generation import decode
-from fixtures.modeling import forward, kv_cache, loading, registry
+from fixtures.modeling import checks, forward, loading, registry
 from fixtures.modeling.batching import single_rows
 from fixtures.modeling.worker_pool import WorkerPool
 from fixtures.training import trainer
@@ -32,13 +34,38 @@ def test_a_quantized_qwen_trains_and_generates(tiny_qwen, example, tmp_path):
     assert completion.finish == "stop"
 
 
-def test_the_fingerprint_changes_with_the_configuration(tiny_qwen, tmp_path):
+@pytest.mark.parametrize("file", ["config.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "vocab.txt"])
+def test_the_fingerprint_changes_with_every_file_that_changes_answers(file, tiny_qwen, tmp_path):
+    """Past bug: merges.txt and tokenizer.model were not seen."""
     first = registry.fingerprint(tiny_qwen)
     assert first == registry.fingerprint(tiny_qwen)
-    for file in tiny_qwen.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    shutil.copytree(tiny_qwen, tmp_path, dirs_exist_ok=True)
+    (tmp_path / file).write_text(json.dumps({"model_type": "qwen2"}))
     assert registry.fingerprint(tmp_path) != first
+
+
+def test_a_pipe_in_a_model_folder_is_refused(tiny_qwen, tmp_path):
+    """Past bug: its fingerprint waited for the pipe without end."""
+    shutil.copytree(tiny_qwen, tmp_path, dirs_exist_ok=True)
+    os.mkfifo(tmp_path / "added.json")
+    with pytest.raises(forward.ModelError, match=r"added\.json: not regular files"):
+        registry.fingerprint(tmp_path)
+
+
+@pytest.mark.parametrize("layers", [10**9, "two", None])
+def test_a_model_of_absurdly_many_layers_is_refused(layers, tiny_qwen, tmp_path):
+    shutil.copytree(tiny_qwen, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers}))
+    with pytest.raises(forward.ModelError, match="num_hidden_layers is"):
+        loading.load(str(tmp_path))
+
+
+def test_a_folder_that_mlx_lm_cannot_read_is_named(tiny_qwen, tmp_path):
+    shutil.copytree(tiny_qwen, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(forward.ModelError, match=f"{tmp_path.name}: cannot be loaded"):
+        loading.load(str(tmp_path))
 
 
 def random_model(kind, **overrides):
@@ -57,7 +84,7 @@ def random_model(kind, **overrides):
 def test_a_model_of_a_known_kind_is_accepted(kind, tied):
     overrides = {"tie_word_embeddings": tied, "max_position_embeddings": 99, "rope_theta": 1e4, "head_dim": 8}
     module = random_model(kind, **overrides)
-    loading.check(module, "m", kind)
+    checks.check(module, "m", kind)
     tokens = mx.array([[5, 6, 7, 8]])
     logits = forward.project(module, forward.hidden_states(module, tokens))
     assert mx.allclose(logits, module(tokens), atol=1e-5)
@@ -71,24 +98,7 @@ def test_a_model_that_scales_its_logits_is_refused():
         "residual_multiplier": 1.0,
     }  # fmt: skip
     with pytest.raises(forward.ModelError, match="m: a granite model changes its logits after the vocab"):
-        loading.check(random_model("granite", **overrides), "m", "granite")
-
-
-def test_a_model_with_an_unknown_output_head_is_refused():
-    with pytest.raises(forward.ModelError, match="does not know how a gemma2 model is built"):
-        loading.check(random_model("gemma2", head_dim=8), "m", "gemma2")
-
-
-def test_a_model_with_a_sliding_window_is_refused():
-    """Past bugs: our caches ignored the window, and later such a model was rejected only after its training."""
-    layers = ["sliding_attention", "full_attention"]
-    module = random_model("llama", layer_types=layers, sliding_window=8, tie_word_embeddings=True)
-    with pytest.raises(forward.ModelError, match="see the last 8 tokens only"):
-        loading.check(module, "m", "llama")
-    with pytest.raises(forward.ModelError, match="see the last 8 tokens only"):
-        forward.hidden_states(module, mx.array([[1, 2]]), [kv_cache.PrefixCache() for _ in layers])
-    with pytest.raises(forward.ModelError, match="see the last 8 tokens only"):
-        kv_cache.Slots(1).layers[0].make_mask(2, window_size=8)
+        checks.check(random_model("granite", **overrides), "m", "granite")
 
 
 def test_the_error_for_an_unknown_model_lists_the_known_ones():
