@@ -160,7 +160,9 @@ def test_more_samples_keep_the_cached_ones(arms, ids):
     few, many = (Draw("best", samples=n, temperature=1.0) for n in (2, 3))
     first = arms().complete(ARM, ids, few)
     for path in (arms().inference.root / "completions").glob("*.jsonl"):
-        path.write_text(path.read_text().replace('"text": "', '"text": "kept '))
+        rows = [row | {"text": f"kept {row['text']}"} for row in jsonl.read_rows(path, dict)]
+        path.unlink()
+        jsonl.append_checked(path, rows)
     kept = arms().complete(ARM, ids, few)
     assert kept != first
     assert {i: samples[:2] for i, samples in arms().complete(ARM, ids, many).items()} == kept
@@ -177,15 +179,17 @@ def test_an_interrupted_evaluation_keeps_its_answers(arms, ids, monkeypatch):
     expected = arms().complete(ARM, ids, Draw())
     for path in (arms().inference.root / "completions").glob("*.jsonl"):
         path.unlink()
-    real, appended = inference.append_completions, []
+    real, appended = inference.jsonl.append_checked, []
 
-    def interrupt(path, completions):
-        real(path, completions)
-        appended.append(len(completions))
+    def interrupt(path, rows):
+        rows = list(rows)
+        real(path, rows)
+        if path.parent.name == "completions":
+            appended.append(len(rows))
         if len(appended) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(inference, "append_completions", interrupt)
+    monkeypatch.setattr(inference.jsonl, "append_checked", interrupt)
     session = arms()
     session.inference.base_model()
     with pytest.raises(KeyboardInterrupt):

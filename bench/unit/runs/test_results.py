@@ -11,7 +11,7 @@ from fixtures.config import Options
 from fixtures.runs import ledger, provenance
 from fixtures.runs.session import Bench
 from fixtures.scoring.verdict import OK, Judgement, Verdict, unanimous
-from fixtures.storage import files
+from fixtures.storage import files, jsonl
 
 ARM = Arm("sft", "all_patterns", 1)
 GREEDY = Recording(ARM)
@@ -24,24 +24,24 @@ def completion(i, text="[]"):
 def test_completions_survive_the_disk(tmp_path):
     path = tmp_path / "a" / "c.jsonl"
     made = [completion(0), completion(1, 'lone \ud800, NUL \0, line\u2028end\n"é"')]
-    ledger.append_completions(path, made[:1])
-    ledger.append_completions(path, made[1:])
+    jsonl.append_rows(path, map(ledger.completion_row, made[:1]))
+    jsonl.append_rows(path, map(ledger.completion_row, made[1:]))
     assert ledger.read_completions(path) == made
 
 
 def test_a_line_cut_short_is_left_out_and_written_again(tmp_path):
     path = tmp_path / "c.jsonl"
-    ledger.append_completions(path, [completion(0), completion(1)])
+    jsonl.append_rows(path, map(ledger.completion_row, [completion(0), completion(1)]))
     path.write_bytes(path.read_bytes()[:-9])
     assert ledger.read_completions(path) == [completion(0)]
-    ledger.append_completions(path, [completion(1)])
+    jsonl.append_rows(path, [ledger.completion_row(completion(1))])
     assert ledger.read_completions(path) == [completion(0), completion(1)]
 
 
 def test_the_error_for_an_invalid_line_names_the_file(tmp_path):
     path = tmp_path / "c.jsonl"
     path.write_text('{"id": 1}\n')
-    with pytest.raises(ledger.RecordingError, match=r"c\.jsonl.*Restore"):
+    with pytest.raises(files.FileError, match=r"c\.jsonl:1: not a row of this file.*Delete the file"):
         ledger.read_completions(path)
 
 
@@ -122,7 +122,7 @@ def test_completions_of_two_adapters_are_never_mixed(tmp_path):
 
 def test_the_error_for_a_damaged_manifest_names_the_file(tmp_path):
     (tmp_path / "run.json").write_text("<<<<<<< HEAD\n{}\n")
-    with pytest.raises(files.FileError, match=r"run\.json: not a JSON object .*Restore the file"):
+    with pytest.raises(files.FileError, match=r"run\.json: not a JSON object .*Delete the file"):
         provenance.conflicting_adapters(tmp_path)
 
 

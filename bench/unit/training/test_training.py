@@ -190,12 +190,51 @@ def test_a_damaged_checkpoint_is_set_aside_and_training_restarts(module, tmp_pat
     monkeypatch.setattr(trainer, "CHECKPOINT_EVERY_S", 0.0)
     groups, folder, steps = single_rows(rows()), tmp_path / "b", []
     interrupted(module, sft.METHOD.objective, groups, folder, 3)
-    weights = folder / "weights.safetensors"
+    (weights,) = folder.glob("*/weights.safetensors")
     weights.write_bytes(weights.read_bytes()[:50])
-    with pytest.warns(CacheWarning, match="making it again"):
+    with pytest.warns(CacheWarning) as warned:
         trainer.train(alone(module), sft.METHOD.objective, groups, HYPER, 0, folder, steps.append)
+    assert any("making it again" in str(warning.message) for warning in warned)
     assert steps[0].step == 1
-    assert (tmp_path / "b.damaged-0").is_dir()
+
+
+def test_the_checkpoint_before_is_kept_until_the_next_is_complete(module, tmp_path, monkeypatch):
+    """Past bug: a kill while a checkpoint was being written lost all progress."""
+    monkeypatch.setattr(trainer, "CHECKPOINT_EVERY_S", 0.0)
+    groups, folder, steps, real = single_rows(rows()), tmp_path / "b", [], trainer.mx.save_safetensors
+
+    def killed(path, arrays):
+        if list(folder.glob("0*")):
+            raise KeyboardInterrupt
+        real(path, arrays)
+
+    monkeypatch.setattr(trainer.mx, "save_safetensors", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(alone(module), sft.METHOD.objective, groups, HYPER, 0, folder)
+    monkeypatch.setattr(trainer.mx, "save_safetensors", real)
+    trainer.train(alone(module), sft.METHOD.objective, groups, HYPER, 0, folder, steps.append)
+    assert steps[0].step == 2
+
+
+def test_a_training_goes_on_without_a_checkpoint_that_cannot_be_written(module, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_EVERY_S", 0.0)
+    groups, steps = single_rows(rows()), []
+
+    def full(path, arrays):
+        raise RuntimeError("[save_safetensors] Unable to write 759 bytes to file.")
+
+    monkeypatch.setattr(trainer.mx, "save_safetensors", full)
+    with pytest.warns(CacheWarning, match=r"no checkpoint of step 1 \(.*b/000001: .*Unable to write.*GB are free"):
+        trainer.train(alone(module), sft.METHOD.objective, groups, HYPER, 0, tmp_path / "b", steps.append)
+    assert steps[-1].step == steps[-1].steps
+
+
+def test_a_checkpoint_of_older_code_says_so(module, tmp_path, monkeypatch):
+    """Its files lay in the folder itself."""
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "weights.safetensors").write_bytes(b"")
+    with pytest.warns(CacheWarning, match="no checkpoint that this version of callbench can read"):
+        trainer.train(alone(module), sft.METHOD.objective, single_rows(rows()), HYPER, 0, tmp_path / "b")
 
 
 def test_micro_batches_do_not_change_the_step(module, monkeypatch):
