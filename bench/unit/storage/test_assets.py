@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fixtures.storage import assets, files
+from fixtures.storage import assets, cache, files
 
 
 @pytest.fixture
@@ -63,13 +63,43 @@ def test_unpacking_restarts_after_an_interruption(asset, tmp_path, local_index, 
     assert assets.fetch(asset, root=tmp_path / "cache", offline=True).is_dir()
 
 
-def test_the_error_for_a_full_disk_says_how_much_space_is_needed(asset, tmp_path, local_index, monkeypatch):
+def test_the_error_for_a_full_disk_names_the_path(asset, tmp_path, local_index, monkeypatch):
     def full(*_):
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
-    with pytest.raises(assets.AssetError, match=r"No space left.*GB free.*CALLBENCH_CACHE"):
+    with pytest.raises(assets.AssetError, match=r"cache/assets/demo-1\.0: No space left.*GB are free.*CALLBENCH_CACHE"):
         assets.fetch(asset, root=tmp_path / "cache")
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_download(asset, tmp_path, local_index):
+    with pytest.raises(assets.AssetError, match=r"needs 2200000.00 GB under .*, where [\d.]+ GB are free"):
+        assets.fetch(replace(asset, size_bytes=10**15), root=tmp_path / "cache")
+
+
+def test_an_unpacked_file_that_was_edited_is_unpacked_again(asset, tmp_path, local_index):
+    """Past bug: edited gold was scored as it was."""
+    data = assets.fetch(asset, root=tmp_path / "cache") / "demo" / "data.txt"
+    data.write_text("hallo")
+    with pytest.warns(cache.CacheWarning, match=r"demo/data\.txt does not have its recorded sha256"):
+        assets.fetch(asset, root=tmp_path / "cache", offline=True)
+    assert data.read_text() == "hello"
+
+
+def test_watching_a_download_survives_folders_that_vanish(tmp_path, monkeypatch):
+    """Past bug: pip removed a folder between listing and looking, and a healthy download failed."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "file").write_bytes(b"123")
+    real = os.scandir
+
+    def vanishing(path):
+        if str(path).endswith("b"):
+            raise FileNotFoundError(2, "gone", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    assert assets._bytes_under(tmp_path) == 3
+    assert assets._bytes_under(tmp_path / "never") == 0
 
 
 def test_the_cache_can_be_moved(monkeypatch, tmp_path):
