@@ -23,8 +23,8 @@ unit: setup
 	$(BIN)/python -m pytest bench/unit $(ARGS)
 
 replay: setup
-	$(BIN)/python -m pytest bench --replay --seed 0,1,2,3 -k "not throughput" $(ARGS)
-	$(BIN)/python -m pytest bench --replay --scale smoke -k "not throughput" $(ARGS)
+	$(BIN)/python -m pytest bench --replay --seed 0,1,2,3 $(ARGS)
+	$(BIN)/python -m pytest bench --replay --scale smoke $(ARGS)
 
 # Not every regime, and not every arm on every split: each takes minutes, and shows nothing new at this scale.
 smoke: setup

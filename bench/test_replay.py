@@ -13,7 +13,13 @@ pytestmark = pytest.mark.replay
 
 def test_replay(replayed, run_snapshot):
     """A scoring change shows here item by item; `--snapshot-update` accepts an intended one."""
-    assert replayed == run_snapshot
+    assert replayed.verdicts == run_snapshot
+    assert not replayed.flips
+
+
+def test_each_recorded_file_has_its_provenance(bench):
+    """Otherwise the two tests below could not fail."""
+    assert not provenance.without_provenance(bench.recorded.folder)
 
 
 def test_each_recorded_arm_is_one_adapter(bench):

@@ -19,6 +19,7 @@ from fixtures.scoring.scorer import prepare_scorer
 from fixtures.storage import assets
 from fixtures.storage.files import ROOT
 
+pytestmark = pytest.mark.live
 MATMUL = """
 import sys, time
 from pathlib import Path
@@ -42,7 +43,6 @@ def matmul_s(blas):
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-@pytest.mark.live
 def test_throughput_of_matmul_against_the_wheels_own_blas(benchmark, bench):
     """OpenBLAS is at least five times as fast as the BLAS that MLX's Linux wheel links."""
     if bench.blas.name != "openblas":
@@ -150,7 +150,6 @@ def per_second(benchmark, bench):
     return record
 
 
-@pytest.mark.live
 def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tmp_path):
     """One epoch over 20 examples, after a warm-up epoch that compiles the kernels."""
     from dataclasses import replace
@@ -171,7 +170,6 @@ def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tm
     per_second(sum(len(p.tokens) + len(p.completion) for p in prompts))
 
 
-@pytest.mark.live
 @pytest.mark.parametrize(
     ("part", "rows", "new_tokens"), [("prefill", 20, 1), ("decode_20", 20, 33), ("decode_1", 1, 33)]
 )
@@ -191,7 +189,7 @@ def test_throughput_of_generation(benchmark, bench, prompts, per_second, part, r
 
 STARTS = {
     "collecting": (["--collect-only"], "tests collected"),
-    "replaying": (["--replay", "-k", "not throughput"], " passed"),
+    "replaying": (["--replay"], " passed"),
 }
 
 

@@ -105,6 +105,25 @@ def test_a_worker_whose_first_shard_comes_late_gets_the_adapter(model, pair, row
         assert np.allclose(alone[name], value, rtol=1e-3, atol=1e-5)
 
 
+def forever(model, shard, on_message):
+    import time
+
+    while True:
+        on_message("alive")
+        time.sleep(0.05)
+
+
+def test_a_worker_whose_home_died_ends_quietly(lively_qwen, capfd):
+    """Past bug: it printed a traceback of a broken pipe."""
+    worker = worker_pool._Worker(1, str(lively_qwen), True)
+    worker.start(forever, None, 1)
+    assert worker.pipe.poll(60)
+    worker.pipe.close()  # as the kernel does for a process that died
+    worker.process.join(30)
+    assert worker.process.exitcode == 0
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_pool_of_three_shares_the_blas_threads(model, lively_qwen):
     pool, threads = WorkerPool(model, str(lively_qwen), 3, offline=True), blas.cores()
     assert pool.run(add, [[1], [2], [3]]) == [1, 2, 3]

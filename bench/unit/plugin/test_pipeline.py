@@ -127,6 +127,8 @@ def test_the_requirements_of_a_run_are_known_after_collection():
         (["--model", "README.md"], "'README.md' is a file"),
         (["--model", "path/to/typo"], "'path/to/typo' does not exist"),
         (["--model", "smollm2_135"], "'smollm2_135' does not exist"),
+        (["--model", "callbench/absent", "--offline"], "callbench/absent at main: the hub could not be reached"),
+        (["--model", "qwen2_5_1_5b", "--offline"], "the hub could not be reached or has no such revision"),
         (["--search", "sfd"], "--search needs one of sft, "),
         (["--search", ""], "--search needs one of sft, "),
         (["--search", "sft", "--replay"], "--replay and --search exclude each other"),

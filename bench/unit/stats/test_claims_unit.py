@@ -119,9 +119,14 @@ def test_all_bad_claims_are_reported_at_once(tmp_path):
         f'[e]\n{good}metric="accuracy"\nsays="more"'.replace("seen_tools", "seen_tool"),
         f'[f]\n{good}metric="accuracy"\nsays="more"'.replace('"a"', '"a@four+repair"'),
         f'[g]\n{good}metric="accuracy"\nsays="more"'.replace('"b"', '"b+fix"'),
+        f'[h]\n{good}metric="accuracy"\nsays="same"\nmargin="2 points"',
+        f'[i]\n{good}metric="accuracy"\nsays="same"\nmargin=-2',
+        f'[j]\n{good}metric="accuracy"\nsays="same"\nmargin=nan',
+        f'[k]\n{good}metric="accuracy"\nsays="more"'.replace('"a"', "5"),
     ]  # fmt: skip
     path.write_text("\n".join(texts))
     pattern = r"a: metric is 'speed', expected one of accuracy, nats; b: .*says.*; c: .*; d: .*needs a margin in nats.*"
     pattern += "e: split is 'seen_tool', expected one of seen_tools, .*f: regime is 'four', .*g: scaffold is 'fix', .*"
+    pattern += "h: margin is '2 points', expected a number above 0; i: margin is -2, .*; j: margin is nan, .*; k: "
     with pytest.raises(ClaimError, match=pattern):
         load_claims(path)
