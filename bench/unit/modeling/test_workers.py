@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fixtures import config
-from fixtures.modeling import loading, lora
+from fixtures.modeling import loading, lora, worker_pool
 from fixtures.modeling.batching import batch_order, single_rows
 from fixtures.modeling.cpu import blas
 from fixtures.modeling.worker_pool import WorkerError, WorkerPool

@@ -13,7 +13,7 @@ from fixtures.config import Options
 from fixtures.data import regimes
 from fixtures.generation.forced_choice import GoldLogprob
 from fixtures.report import build, cells, summary, tables
-from fixtures.runs import flips
+from fixtures.runs import flips, ledger
 from fixtures.runs.evidence import measure
 from fixtures.runs.ledger import NotRecordedError, RecordingError, record_completions, record_gold_logprobs
 from fixtures.runs.registered import load_claims

@@ -137,6 +137,45 @@ def test_completions_of_two_base_models_are_never_mixed(tmp_path):
     ledger.record_completions(tmp_path, Recording.parse("base"), both, verdicts, second)
 
 
+def test_two_model_folders_of_one_name_do_not_share_results(tmp_path):
+    answers, verdicts = {"item_0": completion(0)}, {"item_0": unanimous(OK)}
+    for arm, model in (("base", "a"), ("sft-all_patterns-s0", "a")):
+        ledger.record_completions(tmp_path, Recording.parse(arm), answers, verdicts, {"model": model})
+    for arm in ("rft-all_patterns-s0", "base"):
+        with pytest.raises(ledger.RecordingError, match=r"another model of this name \((base|sft).*Rename"):
+            ledger.record_completions(tmp_path, Recording.parse(arm), answers, verdicts, {"model": "b"})
+    for path in tmp_path.glob("*.jsonl"):
+        path.unlink()
+    ledger.record_completions(tmp_path, Recording.parse("base"), answers, verdicts, {"model": "b"})
+
+
+def test_two_recording_processes_lose_nothing(tmp_path):
+    """Past bug: two runs with --record read, changed and wrote run.json and ledgers at the same time."""
+    from multiprocessing import get_context
+
+    processes = [get_context("spawn").Process(target=record_many, args=(tmp_path, k)) for k in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    recorded = ledger.RecordedRun(tmp_path)
+    assert len(recorded.completions(GREEDY)) == 2 * RACED
+    assert provenance.read_manifest(tmp_path).keys() == {str(GREEDY), "base", "dpo-all_patterns-s1"}
+
+
+RACED = 12
+
+
+def record_many(folder, process):
+    for k in range(RACED):
+        i = f"item_{RACED * process + k}"
+        answers, verdicts = {i: replace(completion(0), id=i)}, {i: unanimous(OK)}
+        ledger.record_completions(folder, GREEDY, answers, verdicts, {"model": "a"})
+    alone = Recording.parse(("base", "dpo-all_patterns-s1")[process])
+    ledger.record_completions(folder, alone, answers, verdicts, {"model": "a"})
+
+
 def test_a_conflict_of_adapters_is_raised_before_generation(bench, tmp_path):
     answers = {"item_0": completion(0)}
     ledger.record_completions(tmp_path, GREEDY, answers, {"item_0": unanimous(OK)}, {"weights": {str(ARM): "aa"}})
