@@ -214,7 +214,16 @@ def test_a_number_outside_its_range_is_explained(monkeypatch):
 
 def measured(arm, reasons):
     named = {item: dict(zip(SCORERS, given, strict=True)) for item, given in reasons.items()}
-    return {"arm": arm, "where": "seen_tools", "reasons": named, "tokens": 7 * len(named), "reach": None}
+    return {
+        "arm": arm,
+        "where": "seen_tools",
+        "reasons": named,
+        "tokens": 7 * len(named),
+        "thoughts": 0,
+        "reach": None,
+        "f1": dict.fromkeys(named, 0.5),
+        "clusters": {i: k for k, i in enumerate(named)},
+    }
 
 
 @pytest.mark.parametrize("total", [10, 60])

@@ -8,7 +8,16 @@ from fixtures.scoring.verdict import SCORERS
 
 def measured(arm, *reasons):
     by_item = {f"i{k}": dict.fromkeys(SCORERS, reason) | {"bfcl": "ok"} for k, reason in enumerate(reasons)}
-    return {"where": "seen_tools", "arm": arm, "reasons": by_item, "tokens": 9}
+    return {
+        "where": "seen_tools",
+        "arm": arm,
+        "reasons": by_item,
+        "tokens": 9,
+        "thoughts": 0,
+        "reach": None,
+        "f1": dict.fromkeys(by_item, 0.5),
+        "clusters": {i: k for k, i in enumerate(by_item)},
+    }
 
 
 OUTCOME = outputs.Outcome(
@@ -29,7 +38,7 @@ def test_json_has_every_number_with_its_n_and_interval():
 def test_markdown_has_a_table_and_what_failed():
     text = outputs.as_markdown(OUTCOME)
     assert text.startswith("## callbench ✗ m-smoke")
-    assert "| seen_tools | sft | 2/3 | – | [20.8%, 93.9%] | 2/3 [20.8%, 93.9%] | 3 | 2 |" in text
+    assert "| seen_tools | sft | 2/3 | – | [20.8%, 93.9%] | 50.0% [50.0%, 50.0%] | 2/3 [20.8%, 93.9%] | 3 | 2 |" in text
     assert "### Failed\n\n```\nt::x[sft]\n```" in text
     assert "Changed verdicts" not in text
     assert outputs.as_markdown(OUTCOME._replace(failed=[], passed=True)).startswith("## callbench ✓")
@@ -38,7 +47,8 @@ def test_markdown_has_a_table_and_what_failed():
 def test_accuracy_is_also_computed_without_errata():
     """Of these three items one has gold that is known to be wrong; a run of only that one has no such accuracy."""
     items = measured("sft", "ok", "call_count", "argument_value")
-    items["reasons"]["parallel_164"] = items["reasons"].pop("i2")
+    for values in (items["reasons"], items["f1"], items["clusters"]):
+        values["parallel_164"] = values.pop("i2")
     only = items | {"where": "unseen_tools", "reasons": {"parallel_164": items["reasons"]["parallel_164"]}}
     outcome = OUTCOME._replace(measured=[only, items])
     sft, alone = outputs.numbers(outcome)

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from fixtures.stats.accuracy import Paired
 from fixtures.stats.contrast import Contrast, holm, mean_of
-from fixtures.stats.power import detectable, detectable_here, detectable_with, exact_test_passes, items_for, seeds_for
+from fixtures.stats.power import (
+    detectable,
+    detectable_here,
+    detectable_with,
+    exact_test_passes,
+    items_for,
+    power_of_equivalence,
+    seeds_for,
+)
 
 
 def table(fixed, broken, items):
@@ -193,6 +201,69 @@ def coverage(seeds, base, gain, between, runs):
     contrasts = [simulated(rng, seeds, base, gain, between) for _ in range(runs)]
     covered = [low <= truth <= high for low, high in (contrast.interval() for contrast in contrasts)]
     return np.mean(covered), np.mean([contrast.p < 0.05 for contrast in contrasts])
+
+
+def adapters_differ(rng, seeds, points, clusters=72):
+    """Two arms without a true difference, on clustered items; adapters differ by an SD of so many points."""
+    sizes = rng.choice([1, 1, 1, 1, 2, 2, 3, 5, 8], clusters)
+    of_item = np.repeat(np.arange(clusters), sizes)
+    level = 0.3 + 0.15 * rng.normal(size=clusters)[of_item]
+
+    def arm():
+        probability = np.clip(level + points / 100 * rng.normal(size=(seeds, 1)), 0, 1)
+        return (rng.random((seeds, len(of_item))) < probability).astype(float)
+
+    return Contrast(arm() - arm(), of_item.tolist())
+
+
+@pytest.mark.parametrize("points", [0.0, 1.6, 3.2, 6.4])
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_intervals_of_several_seeds_cover_with_any_variance_between_adapters(seeds, points):
+    """One seed cannot know it: its interval says so, and covers less the more adapters differ."""
+    rng = np.random.default_rng(0)
+    intervals = [adapters_differ(rng, seeds, points).interval() for _ in range(2000)]
+    covered = np.mean([low <= 0 <= high for low, high in intervals])
+    print(f"{seeds} seeds, SD {points}: covered {covered:.3f}")
+    if seeds > 1:
+        assert 0.93 <= covered <= 0.995
+    else:
+        assert covered >= {0.0: 0.93, 1.6: 0.9, 3.2: 0.8, 6.4: 0.5}[points]
+        assert points == 0 or covered < 0.95
+
+
+def test_effective_clusters_by_hand():
+    """6 items in clusters of 3, 2 and 1: 36 / (9 + 4 + 1); clusters of equal size count fully."""
+    assert Contrast(np.zeros((1, 6)), [0, 0, 0, 1, 1, 2]).effective_clusters == pytest.approx(36 / 14)
+    assert Contrast(np.zeros((2, 6)), [0, 0, 1, 1, 2, 2]).effective_clusters == pytest.approx(3)
+
+
+def test_one_large_cluster_widens_the_interval():
+    values = np.random.default_rng(1).choice([-1.0, 0.0, 1.0], (1, 60))
+    equal = Contrast(values, [k // 10 for k in range(60)])
+    unequal = Contrast(values, [0] * 50 + list(range(1, 11)))
+    assert unequal.effective_clusters < 2 < equal.effective_clusters
+    assert unequal.error[1] < equal.error[1]
+
+
+@pytest.mark.parametrize(("items", "margin"), [(193, 0.02), (193, 0.08), (1000, 0.04)])
+def test_the_power_of_equivalence_is_how_often_runs_without_a_difference_pass(items, margin):
+    """Against whole runs with p_within, of the discordance of DPO against SFT: 13 and 8 of 193."""
+    rng, found = np.random.default_rng(2), table(13, 8, 193)
+
+    def run():
+        draws = rng.random(items)
+        rate = 10.5 / 193
+        fixed, broken = int((draws < rate).sum()), int((draws > 1 - rate).sum())
+        return table(fixed, broken, items).p_within(margin) < 0.025
+
+    simulated_power = np.mean([run() for _ in range(600)])
+    assert power_of_equivalence(found, items, 1, margin) == pytest.approx(simulated_power, abs=0.08)
+
+
+def test_the_usual_margin_has_no_power_on_193_items():
+    """PROTOCOL: a margin of 2 points on 193 items was simulated to have 0 %."""
+    assert power_of_equivalence(table(13, 11, 193), 193, 1, 0.02) == 0
+    assert power_of_equivalence(table(13, 11, 193), 20_000, 1, 0.02) > 0.95
 
 
 @pytest.mark.parametrize(("base", "gain"), [(-1.2, 0.0), (-1.2, 0.5), (-3.0, 1.5)])

@@ -1,11 +1,12 @@
 """Numbers checked against hand-computed and published values."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.scoring.verdict import Verdict
-from fixtures.stats.accuracy import Accuracy, Paired, accuracy_of, compare
+from fixtures.stats.accuracy import Accuracy, Paired, accuracy_of, balanced, compare
 
 counts = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -14,6 +15,27 @@ counts = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.j
 def test_interval_contains_the_accuracy_and_stays_between_0_and_1(count):
     low, high = Accuracy(*count).interval()
     assert 0 <= low <= Accuracy(*count).value <= high <= 1
+
+
+@pytest.mark.parametrize(
+    ("abstains", "calls", "value"), [((50, 50), (30, 60), 0.75), ((100, 100), (0, 193), 0.5), ((0, 10), (10, 10), 0.5)]
+)
+def test_balanced_accuracy_is_the_mean_of_both_rates(abstains, calls, value):
+    """An arm that always calls, or never, has one half, however many items either split has."""
+    mean = balanced(Accuracy(*abstains), Accuracy(*calls))
+    assert mean.value == value
+    assert 0 <= mean.low < value < mean.high <= 1
+    widest = max(high - low for low, high in (Accuracy(*abstains).interval(), Accuracy(*calls).interval()))
+    assert mean.high - mean.low < widest
+
+
+def test_the_interval_of_balanced_accuracy_covers():
+    rng, rates = np.random.default_rng(0), ((100, 0.6), (193, 0.9))
+    covered = []
+    for _ in range(1500):
+        mean = balanced(*(Accuracy(int(rng.binomial(n, p)), n) for n, p in rates))
+        covered.append(mean.low <= 0.75 <= mean.high)
+    assert 0.93 <= np.mean(covered) <= 0.97
 
 
 def test_wilson_interval_by_hand():
