@@ -31,7 +31,7 @@ def test_equivalent_accepts_everything_that_strict_accepts(data, example):
     calls = data.draw(near_calls(example))
     judgement = prepare_scorer(example).judge(calls)
     assert judgement.equivalent.correct or not judgement.strict.correct
-    assert all(verdict.reason in REASONS and isinstance(verdict.detail, str) for verdict in judgement)
+    assert all(verdict.reason in REASONS and isinstance(verdict.detail, str) for verdict in judgement.verdicts)
 
 
 @given(st.data(), examples(odd=True))
@@ -61,7 +61,7 @@ def test_adding_a_wrong_call_never_helps(data, example, name, arguments):
     offered = {tool["name"] for tool in example.tools}
     wrong = Call(name if name not in offered else f"{name}_2", arguments)
     for answer in ([*calls, wrong], [*calls[:-1], wrong], [wrong, *calls[1:]]):
-        assert not any(verdict.correct for verdict in prepare_scorer(example).judge(answer))
+        assert not any(verdict.correct for verdict in prepare_scorer(example).judge(answer).verdicts)
 
 
 @given(st.text(max_size=20))
@@ -241,4 +241,4 @@ def test_many_parallel_calls_are_matched_in_polynomial_time():
 def test_a_different_function_is_wrong(example, other):
     calls = [Call(answer.name, {}) for answer in example.answers]
     renamed = [replace(calls[0], name=f"{other}_2"), *calls[1:]]
-    assert not any(verdict.correct for verdict in prepare_scorer(example).judge(renamed))
+    assert not any(verdict.correct for verdict in prepare_scorer(example).judge(renamed).verdicts)
