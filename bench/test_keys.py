@@ -33,7 +33,7 @@ def tokenizer():
 
     from fixtures.modeling import registry
 
-    return load_tokenizer(registry.locate("smollm2_135m"))
+    return load_tokenizer(registry.locate("smollm2_135m"), {"trust_remote_code": False})
 
 
 def session(scale):

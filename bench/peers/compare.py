@@ -120,7 +120,7 @@ def decoder(folder):
     from mlx_lm.utils import load_tokenizer
 
     work = json.loads((folder / "work.json").read_text())
-    return load_tokenizer(Path(work["mlx"])).decode
+    return load_tokenizer(Path(work["mlx"]), {"trust_remote_code": False}).decode
 
 
 def show(peers, problems):
