@@ -16,7 +16,7 @@ from fixtures.prompts import render_prompts
 from fixtures.runs.provenance import provenance
 from fixtures.scoring.parse import parse_calls
 from fixtures.scoring.scorer import prepare_scorer
-from fixtures.storage import assets
+from fixtures.storage import assets, pinned
 from fixtures.storage.files import ROOT
 
 pytestmark = pytest.mark.live
@@ -71,7 +71,7 @@ def seconds(work):
 @pytest.mark.parametrize("kind", ["right", "half_wrong"])
 def test_throughput_of_scoring_against_upstream(benchmark, bench, examples, kind):
     """Our three verdicts against upstream's one on the same 2,000 answers; interleaved, best of seven runs each."""
-    upstream = official.load(assets.fetch(assets.BFCL, offline=bench.options.offline))
+    upstream = official.load(assets.fetch(pinned.BFCL, offline=bench.options.offline))
     answers = gold_and_variants(examples, kind)
     scorers = {i: prepare_scorer(example) for i, example in examples.items()}
     ready = [(calls, scorers[example.id]) for calls, example in answers]

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from fixtures.modeling.cpu import blas
-from fixtures.storage import assets
+from fixtures.storage import assets, pinned
 
 blas.preload_blas(assets.cache_root() / "blas")
 
@@ -32,7 +32,7 @@ ROWS, NEW_TOKENS = 20, 32
 
 def main(folder):
     model = loading.load(MODEL)
-    examples, partition = load_examples(assets.fetch(assets.BFCL)), splits.load_partition()
+    examples, partition = load_examples(assets.fetch(pinned.BFCL)), splits.load_partition()
     ids = regimes.subset(regimes.REGIMES["all_patterns"](partition, examples), None, 0, examples)
     rows = prompts.render_prompts([examples[i] for i in ids], model.tokenizer, model.end_of_turn)
     stream = [token for row in rows for token in row.tokens + row.completion]

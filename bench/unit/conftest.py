@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from fixtures.data.bfcl import CATEGORIES, SINGLE_TURN, Answer, Example, load_examples
 from fixtures.scoring.scorer import prepare_scorer
-from fixtures.storage import assets
+from fixtures.storage import assets, pinned
 
 
 class CharacterTokenizer:
@@ -133,7 +133,7 @@ def deep():
 @pytest.fixture(scope="session")
 def single_turn(bench):
     """Every single-turn BFCL item, by id."""
-    return load_examples(assets.fetch(assets.BFCL, offline=bench.options.offline), SINGLE_TURN)
+    return load_examples(assets.fetch(pinned.BFCL, offline=bench.options.offline), SINGLE_TURN)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from bench.support.strategies import VALUES, examples, near_calls
 from fixtures.data.bfcl import Answer, Call, Example, gold_calls
 from fixtures.scoring.scorer import prepare_scorer
 from fixtures.scoring.verdict import REASONS
-from fixtures.storage import assets
+from fixtures.storage import assets, pinned
 
 CRASHES: Counter[str] = Counter()  # upstream's exceptions since the last clear(), by type
 UPSTREAM_CRASHES = {"KeyError", "TypeError", "AttributeError", "IndexError", "OverflowError", "ValueError"}
@@ -20,7 +20,7 @@ UPSTREAM_CRASHES = {"KeyError", "TypeError", "AttributeError", "IndexError", "Ov
 
 @pytest.fixture(scope="session")
 def upstream(bench):
-    return official.load(assets.fetch(assets.BFCL, offline=bench.options.offline))
+    return official.load(assets.fetch(pinned.BFCL, offline=bench.options.offline))
 
 
 def disagreement(upstream, calls, example, scorer=None):

