@@ -38,6 +38,19 @@ def test_model_prompt_contains_every_offered_tool(model, examples):
             assert message["content"].strip() in text  # live_simple_58-27-0's system text starts with a line break
 
 
+def test_model_tokens_spell_every_question_and_answer_again(model, examples):
+    """A rebuilt tokenizer (of a GGUF file) with a wrong pre-tokenizer or merges would change or lose characters."""
+    from unicodedata import normalize
+
+    from fixtures.data.bfcl import gold_calls
+    from fixtures.prompts import render_calls, render_text
+
+    for example in examples.values():
+        for text in (render_text(example), render_calls(gold_calls(example))):
+            again = model.tokenizer.decode(model.tokenizer.encode(text, add_special_tokens=False))
+            assert again in (text, normalize("NFC", text))
+
+
 def test_model_forced_choice_openings_are_token_prefixes_of_answers(model, examples):
     """Regression: an opening ended in `{`, but answers have `{"` as one token."""
     from fixtures.generation.forced_choice import openings

@@ -102,7 +102,9 @@ def test_a_model_that_scales_its_logits_is_refused():
 
 
 def test_the_error_for_an_unknown_model_lists_the_known_ones():
-    with pytest.raises(forward.ModelError, match=r"neither a known model \(smollm2_135m, .*qwen2_5_1_5b\) nor a folder"):
+    with pytest.raises(
+        forward.ModelError, match=r"neither a known model \(smollm2_135m, .*qwen2_5_1_5b\) nor a folder"
+    ):
         loading.load("gpt-7")
 
 
