@@ -44,6 +44,24 @@ def test_the_fingerprint_changes_with_every_file_that_changes_answers(file, tiny
     assert registry.fingerprint(tmp_path) != first
 
 
+def test_a_model_is_checked_once_for_all_runs(tiny_qwen, tmp_path, monkeypatch):
+    """A damaged record of the check is no obstacle: the model is checked again."""
+    monkeypatch.setenv("CALLBENCH_CACHE", str(tmp_path))
+    real, checked = loading.checks.check, []
+    monkeypatch.setattr(loading.checks, "check", lambda *arguments: checked.append(1) or real(*arguments))
+    for _ in range(2):
+        loading.load(str(tiny_qwen))
+    assert checked == [1]
+    (record,) = (tmp_path / "checks").iterdir()
+    for damage in (b"{", b"\xff", b"{}"):
+        record.write_bytes(damage)
+        loading.load(str(tiny_qwen))
+    assert checked == [1] * 4
+    monkeypatch.setattr(loading.metadata, "version", lambda package: "another")
+    loading.load(str(tiny_qwen))
+    assert len(checked) == 5
+
+
 def test_a_pipe_in_a_model_folder_is_refused(tiny_qwen, tmp_path):
     """Past bug: its fingerprint waited for the pipe without end."""
     shutil.copytree(tiny_qwen, tmp_path, dirs_exist_ok=True)

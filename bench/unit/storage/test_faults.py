@@ -227,6 +227,14 @@ def test_bad_timings_do_not_stop_a_plan(tmp_path):
         assert timings.per_unit(tmp_path, "training sft", "m") == 1.5
 
 
+def test_a_lock_that_cannot_be_made_names_its_place(tmp_path):
+    """Past bug: a read-only cache ended in a bare OSError."""
+    (tmp_path / "file").write_text("")
+    message = r"file: (Not a directory|File exists).*CALLBENCH_CACHE"
+    with pytest.raises(files.FileError, match=message), files.locked(tmp_path / "file" / "x.lock"):
+        pass
+
+
 def hold(path, seconds):
     with files.locked(path):
         time.sleep(seconds)
