@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+from contextlib import suppress
+from io import StringIO
 
 import mlx.core as mx
 import pytest
@@ -60,6 +62,24 @@ def test_a_model_is_checked_once_for_all_runs(tiny_qwen, tmp_path, monkeypatch):
     monkeypatch.setattr(loading.metadata, "version", lambda package: "another")
     loading.load(str(tiny_qwen))
     assert len(checked) == 5
+
+
+def test_code_in_a_model_folder_never_runs(tiny_qwen, tmp_path, monkeypatch):
+    """Past bug: with -s, transformers asked whether to run it, and a yes did."""
+    folder, marker = tmp_path / "model", tmp_path / "ran"
+    shutil.copytree(tiny_qwen, folder)
+    (folder / "own.py").write_text(f"open({str(marker)!r}, 'w').close()\nclass Own: pass\n")
+    monkeypatch.setattr("sys.stdin", StringIO("y\n" * 9))
+    for name, change in {
+        "tokenizer_config.json": {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}},
+        "config.json": {"model_file": "own.py", "auto_map": {"AutoConfig": "own.Own"}},
+    }.items():
+        document = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(document | change))
+        with suppress(forward.ModelError):  # or it is loaded without its own code
+            loading.load(str(folder))
+        (folder / name).write_text(json.dumps(document))
+    assert not marker.exists()
 
 
 def test_a_pipe_in_a_model_folder_is_refused(tiny_qwen, tmp_path):

@@ -14,15 +14,18 @@ import pytest
 from fixtures.config import Options
 from fixtures.data import regimes
 from fixtures.data.bfcl import DatasetError
+from fixtures.modeling.forward import ModelError
 from fixtures.plugin import terminal
 from fixtures.plugin.expected import Range
+from fixtures.prompts import PromptError
 from fixtures.report import summary
 from fixtures.runs import evidence
 from fixtures.runs.registered import load_claims
 from fixtures.runs.session import Bench
 from fixtures.scoring.verdict import SCORERS
 from fixtures.stats.accuracy import Accuracy
-from fixtures.storage.files import ROOT
+from fixtures.storage.assets import AssetError
+from fixtures.storage.files import ROOT, FileError
 
 
 def python(*arguments, cwd=ROOT):
@@ -149,6 +152,37 @@ def test_a_word_that_selects_nothing_is_answered_with_the_words_that_exist():
     assert run.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
     assert "-k 'generalisation' selects no test. Experiments: " in run.stdout
     assert "generalization" in run.stdout
+
+
+@pytest.mark.parametrize("error", [AttributeError, KeyError, RecursionError, ZeroDivisionError, OSError, UserWarning])
+def test_what_cannot_be_planned_is_said_in_a_line_and_the_tests_run(error, monkeypatch):
+    """Past bug: a bad pace.jsonl, manifest or template ended as INTERNALERROR, and no test ran."""
+    lines = planned(monkeypatch, error("odd \x1b[31m text"), plan=False)
+    assert len(lines) == 1
+    assert lines[0].startswith(f"callbench: planning failed ({error.__name__}: ")
+    assert lines[0].isprintable()
+
+
+@pytest.mark.parametrize("error", [ModelError, AssetError, PromptError, DatasetError, FileError])
+def test_an_error_that_every_test_would_repeat_is_refused_once(error, monkeypatch):
+    """Past bug: 94 failures for one missing model."""
+    with pytest.raises(pytest.UsageError, match=r"planning failed .*no such model"):
+        planned(monkeypatch, error("no such model"), plan=False)
+
+
+def planned(monkeypatch, error, plan):
+    """The lines before a run whose plan raises an error."""
+    from fixtures.runs import plan as plans
+
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(plans.Plan, "header", fail)
+    monkeypatch.setattr(terminal, "requirements", lambda items, bench: {"something": None})
+    bench = SimpleNamespace(replay=False, options=SimpleNamespace(plan=plan))
+    options = SimpleNamespace(keyword="", collectonly=False)
+    config = SimpleNamespace(stash={terminal.BENCH: bench}, option=options, getoption=lambda name: None)
+    return terminal.pytest_report_collectionfinish(config, ["item"])
 
 
 def test_accuracies_are_in_the_junit_report(tmp_path):

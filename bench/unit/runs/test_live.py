@@ -200,6 +200,21 @@ def test_an_interrupted_evaluation_keeps_its_answers(arms, ids, monkeypatch):
     assert sum(appended) == len(ids)
 
 
+def test_a_complete_cache_may_be_read_only(arms, ids, monkeypatch):
+    """Past bug: a cache with every answer in it failed at its lock."""
+    made = arms()
+    expected = made.complete(ARM, ids, Draw()), made.gold_logprobs(ARM, ids)
+
+    def read_only(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(inference.files, "locked", read_only)
+    monkeypatch.setattr(inference.cache, "locked", read_only)
+    monkeypatch.setattr(inference.jsonl, "append_rows", read_only)
+    again = arms()
+    assert (again.complete(ARM, ids, Draw()), again.gold_logprobs(ARM, ids)) == expected
+
+
 def test_answers_are_cached_by_arm(arms, ids):
     base, trained = arms().complete(Arm("base"), ids, Draw()), arms().complete(ARM, ids, Draw())
     assert len(list((arms().inference.root / "completions").glob("*.jsonl"))) == 2

@@ -2,8 +2,12 @@
 
 import hashlib
 import os
+import subprocess
+import sys
+import time
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -108,6 +112,29 @@ def test_the_cache_can_be_moved(monkeypatch, tmp_path):
     assert assets.cache_root() == tmp_path
     monkeypatch.delenv("CALLBENCH_CACHE")
     assert assets.cache_root().name == "callbench"
+
+
+PARENT = """
+import subprocess, sys, time
+from fixtures.storage import assets
+child = subprocess.Popen(["sleep", "60"], preexec_fn=assets._die_with_parent)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_pip_ends_with_its_parent():
+    """Past bug: after a kill, pip went on downloading into a folder that nobody would use."""
+    command = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(command, cwd=files.ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        child = int(parent.stdout.readline())
+        parent.kill()
+    state = Path(f"/proc/{child}/stat")
+    deadline = time.monotonic() + 10
+    while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline, "the child outlived its parent"
+        time.sleep(0.05)
 
 
 def wheel(folder, name, member, content):
