@@ -14,6 +14,7 @@ import pytest
 
 from fixtures.arms import Arm, Recording
 from fixtures.config import Options
+from fixtures.formats import FORMATS
 from fixtures.generation.scaffolds import SCAFFOLDS
 from fixtures.runs import ledger
 from fixtures.runs.provenance import read_manifest
@@ -22,7 +23,7 @@ from fixtures.storage import cache as store
 
 pytestmark = pytest.mark.live
 FILE = Path(__file__).with_name("keys.json")
-RUNS = ("default", "smoke")
+RUNS = ("full", "smoke")
 NUMERICS = {"dtype": "float32", "mlx": "0.32.4", "mlx_lm": "0.32.2"}  # of the recorded runs
 MODEL = "e7d90a8588f917126543cb8ab354abc7f8dcdc23584a6d7698e3f909307403a5"
 
@@ -38,9 +39,12 @@ def tokenizer():
 
 def session(scale):
     """A session whose model has only a tokenizer: keys need no weights."""
-    bench = Bench(Options(scale=scale, replay=True))
+    bench = Bench(Options(scale=scale, model="smollm2_135m", replay=True))
     bench.inference.__dict__["model"] = SimpleNamespace(
-        tokenizer=tokenizer()._tokenizer, end_of_turn=tokenizer().eos_token_id, sha256=MODEL
+        tokenizer=tokenizer()._tokenizer,
+        end_of_turn=tokenizer().eos_token_id,
+        sha256=MODEL,
+        format=lambda _: FORMATS["placeholder"],
     )
     return bench
 

@@ -29,11 +29,16 @@ def test_model_prompt_contains_every_offered_tool(model, examples):
     """SmolLM2's own chat template silently drops tools; ours must not."""
     from fixtures.prompts import render_prompts
 
-    for prompt in render_prompts(list(examples.values()), model.tokenizer, model.end_of_turn):
+    rendered = [
+        (prompt, *(("\n{}: ", "\n- {} (") if form.tools(next(iter(examples.values()))) is None else ('"{}"', '"{}"')))
+        for form in model.formats.values()
+        for prompt in render_prompts(list(examples.values()), model.tokenizer, model.end_of_turn, form=form)
+    ]
+    for prompt, named, argument in rendered:
         text = model.tokenizer.decode(prompt.tokens)
         for tool in examples[prompt.id].tools:
-            assert f"\n{tool['name']}: " in text
-            assert all(f"\n- {name} (" in text for name in tool["parameters"]["properties"])
+            assert named.format(tool["name"]) in text
+            assert all(argument.format(name) in text for name in tool["parameters"]["properties"])
         for message in examples[prompt.id].messages:
             assert message["content"].strip() in text  # live_simple_58-27-0's system text starts with a line break
 
@@ -43,10 +48,11 @@ def test_model_tokens_spell_every_question_and_answer_again(model, examples):
     from unicodedata import normalize
 
     from fixtures.data.bfcl import gold_calls
-    from fixtures.prompts import render_calls, render_text
+    from fixtures.prompts import render_calls, render_question, render_text
 
     for example in examples.values():
-        for text in (render_text(example), render_calls(gold_calls(example))):
+        for text in (render_text(example), render_question(example, model.tokenizer, (), model.format("")),
+                     render_calls(gold_calls(example))):  # fmt: skip
             again = model.tokenizer.decode(model.tokenizer.encode(text, add_special_tokens=False))
             assert again in (text, normalize("NFC", text))
 
@@ -57,8 +63,10 @@ def test_model_forced_choice_openings_are_token_prefixes_of_answers(model, examp
     from fixtures.prompts import render_prompts
 
     with_gold = [example for example in examples.values() if example.gold_names]
-    for example, prompt in zip(with_gold, render_prompts(with_gold, model.tokenizer, model.end_of_turn), strict=True):
-        opening_tokens = [row.completion for row in openings(example, prompt, model.tokenizer)]
+    form = model.format("")
+    prompts = render_prompts(with_gold, model.tokenizer, model.end_of_turn, form=form)
+    for example, prompt in zip(with_gold, prompts, strict=True):
+        opening_tokens = [row.completion for row in openings(example, prompt, model.tokenizer, form)]
         assert len(set(opening_tokens)) == len(opening_tokens)
         assert any(prompt.completion[: len(tokens)] == tokens for tokens in opening_tokens)
 
@@ -70,7 +78,9 @@ def test_model_generates_the_same_tokens_alone_and_in_a_batch(model, bench):
     from fixtures.prompts import render_prompts
 
     ids = bench.items.partition.dev[::3][:20]
-    prompts = render_prompts([bench.items.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
+    prompts = render_prompts(
+        [bench.items.examples[i] for i in ids], model.tokenizer, model.end_of_turn, form=model.format("")
+    )
     batched = {c.id: c for c in decode.complete(model, prompts, Decoding(24, batch_size=8))}
     for prompt in prompts:
         assert decode.complete(model, [prompt], Decoding(24, batch_size=1)) == [batched[prompt.id]]

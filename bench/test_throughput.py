@@ -128,7 +128,9 @@ def model(bench):
 def prompts(bench, model):
     """Twenty training prompts, five per category."""
     ids = bench.items.training_ids("all_patterns")[:20]
-    return render_prompts([bench.items.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
+    return render_prompts(
+        [bench.items.examples[i] for i in ids], model.tokenizer, model.end_of_turn, form=model.format("")
+    )
 
 
 @pytest.fixture

@@ -21,7 +21,9 @@ def stream(bench):
 
     model = bench.inference.base_model()
     ids = bench.items.training_ids("all_patterns")[:40]
-    rows = render_prompts([bench.items.examples[i] for i in ids], model.tokenizer, model.end_of_turn)
+    rows = render_prompts(
+        [bench.items.examples[i] for i in ids], model.tokenizer, model.end_of_turn, form=model.format("")
+    )
     return [token for row in rows for token in row.tokens + row.completion]
 
 

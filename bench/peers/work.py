@@ -34,7 +34,7 @@ def main(folder):
     model = loading.load(MODEL)
     examples, partition = load_examples(assets.fetch(pinned.BFCL)), splits.load_partition()
     ids = regimes.subset(regimes.REGIMES["all_patterns"](partition, examples), None, 0, examples)
-    rows = prompts.render_prompts([examples[i] for i in ids], model.tokenizer, model.end_of_turn)
+    rows = prompts.render_prompts([examples[i] for i in ids], model.tokenizer, model.end_of_turn, form=model.format(""))
     stream = [token for row in rows for token in row.tokens + row.completion]
     hyper = Hyper()
     source = registry.MODELS[MODEL]

@@ -20,7 +20,7 @@ class CharacterTokenizer:
     def decode(self, ids, *, skip_special_tokens=False):
         return "".join(chr(32 + i) for i in ids)
 
-    def apply_chat_template(self, conversation, *, tokenize, add_generation_prompt):
+    def apply_chat_template(self, conversation, *, tools=None, tokenize, add_generation_prompt):
         return "".join(f"<{m['role']}>{m['content']}" for m in conversation) + "<assistant>"
 
 

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "fixtures"
 # From upstream to downstream: a package imports only from those before it, and from itself.
 PACKAGES = [
-    "arms", "config", "storage", "data", "prompts", "scoring", "stats", "modeling", "generation", "training", "runs",
-    "report", "plugin",
+    "arms", "config", "storage", "data", "formats", "prompts", "scoring", "stats", "modeling", "generation", "training",
+    "runs", "report", "plugin",
 ]  # fmt: skip
 FILES = sorted(LIBRARY.rglob("*.py"))
 

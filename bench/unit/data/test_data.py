@@ -143,5 +143,6 @@ def test_regimes_of_equal_size_differ_only_in_their_patterns(bench, partition):
 
 
 def test_irrelevant_questions_have_no_gold_call(bench):
-    assert {bench.items.examples[i].category for i in bench.items.test_ids("irrelevance")} == {"irrelevance"}
-    assert len(bench.items.test_ids("irrelevance")) == regimes.IRRELEVANT
+    items = regimes.SPLITS["irrelevance"].select(bench.items.partition, bench.items.examples)
+    assert {bench.items.examples[i].category for i in items} == {"irrelevance"}
+    assert len(items) == regimes.IRRELEVANT

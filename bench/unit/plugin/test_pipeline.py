@@ -27,6 +27,8 @@ from fixtures.stats.accuracy import Accuracy
 from fixtures.storage.assets import AssetError
 from fixtures.storage.files import ROOT, FileError
 
+RECORDED = ("--replay", "--scale", "full", "--model", "smollm2_135m")
+
 
 def python(*arguments, cwd=ROOT):
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # set by -n
@@ -40,7 +42,7 @@ def collected(*options):
 
 
 def test_replay_runs_the_experiments_but_nothing_that_needs_the_model():
-    listed = collected("--replay")
+    listed = collected(*RECORDED)
     assert "test_generalization[sft-unseen_tools]" in listed
     assert "test_model_" not in listed
     assert "gold_answer_likelier" not in listed
@@ -73,7 +75,7 @@ def test_k_with_an_experiments_name_selects_only_that_experiment(experiment):
 def test_unit_tests_run_only_when_they_are_named():
     """A replay, which a user's CI runs, must take only seconds."""
     assert "bench/unit" not in collected()
-    assert "bench/unit" not in collected("--replay")
+    assert "bench/unit" not in collected(*RECORDED)
 
 
 def test_several_seeds_are_an_axis_except_for_the_base_model():
@@ -108,7 +110,7 @@ def test_the_requirements_of_a_run_are_known_after_collection():
         "base unseen_patterns plain", "sft-no_parallel_multiple-s0 unseen_patterns plain",
     }  # fmt: skip
     assert required("-k", "test_graded and base and seen_tools and not unseen") == {"base seen_tools None"}
-    claimed = required("-k", "test_claims and sft_helps")
+    claimed = required("-k", "test_claims and sft_helps", *RECORDED[1:])
     assert {"base seen_tools plain", "sft-simple_320-s0 seen_tools plain"} < claimed
     assert "sft-no_parallel_multiple-s0 unseen_patterns None" in claimed
     assert required("-k", "test_search or test_export", "--search", "sft") == set()
@@ -148,7 +150,7 @@ def test_bad_options_are_refused_before_anything_runs(given, message):
 
 
 def test_a_word_that_selects_nothing_is_answered_with_the_words_that_exist():
-    run = python("-m", "pytest", "bench", "--replay", "-k", "generalisation")
+    run = python("-m", "pytest", "bench", *RECORDED, "-k", "generalisation")
     assert run.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
     assert "-k 'generalisation' selects no test. Experiments: " in run.stdout
     assert "generalization" in run.stdout
@@ -188,7 +190,7 @@ def planned(monkeypatch, error, plan):
 def test_accuracies_are_in_the_junit_report(tmp_path):
     """Past bug: with pytest's default family, xunit2, each accuracy was reported as an error."""
     path = tmp_path / "junit.xml"
-    run = python("-m", "pytest", "bench/test_methods.py", "--replay", "-q", "-k", "base and simple", "--junitxml", path)
+    run = python("-m", "pytest", "bench/test_methods.py", *RECORDED, "-q", "-k", "base and simple", "--junitxml", path)
     assert run.returncode == 0, run.stdout
     properties = {p.get("name"): p.get("value") for p in ElementTree.parse(path).iter("property")}
     assert float(properties["low"]) <= float(properties["accuracy"]) <= float(properties["high"])
@@ -198,7 +200,7 @@ def test_accuracies_are_in_the_junit_report(tmp_path):
 def test_a_part_of_the_items_can_be_replayed():
     """Ranges and claims hold for all items: with some, the interval must overlap the range; claims stay undecided."""
     chosen = "(test_methods and sft) or (test_claims and sft_helps)"
-    run = python("-m", "pytest", "bench", "--replay", "--items", "2", "-q", "-rs", "-k", chosen)
+    run = python("-m", "pytest", "bench", *RECORDED, "--items", "2", "-q", "-rs", "-k", chosen)
     assert run.returncode == 0, run.stdout
     assert "2 passed" in run.stdout
     assert "no multiple item is among the first 2 of seen_tools" in run.stdout
@@ -207,7 +209,7 @@ def test_a_part_of_the_items_can_be_replayed():
 
 def test_claims_decided_on_several_seeds_are_not_decided_on_one():
     """Past bug: `pytest bench -k claims` failed because its one seed disagreed with all recorded seeds together."""
-    live, replay = Options(), Options(replay=True)
+    live, replay = Options(), Options(scale="full", model="smollm2_135m", replay=True)
     assert "decided with seeds [0, 1]; with [0]" in evidence.differs_from_decided(live, [0], [0, 1])
     assert not evidence.differs_from_decided(live, [0, 1], [0, 1])
     assert not evidence.differs_from_decided(replay, [0, 1, 2], [0, 1])
@@ -225,7 +227,7 @@ def test_undecided_claims_count_in_the_holm_correction_of_a_live_run(bench, monk
     claim = load_claims()["sft_helps"]
     others = [replace(claim, id=f"other_{k}", found={}) for k in range(9)]
     live = SimpleNamespace(replay=False, run=next(iter(claim.found)))
-    measured = evidence.measure(Bench(Options(replay=True)), claim)
+    measured = evidence.measure(Bench(Options(scale="full", model="smollm2_135m", replay=True)), claim)
     monkeypatch.setattr(evidence, "measure", lambda *_: measured)
     (finding,) = evidence.findings(live, [claim, *others]).values()
     assert finding.adjusted == pytest.approx(10 * finding.p)
@@ -254,6 +256,7 @@ def measured(arm, reasons):
         "reasons": named,
         "tokens": 7 * len(named),
         "thoughts": 0,
+        "prompts": 0,
         "reach": None,
         "f1": dict.fromkeys(named, 0.5),
         "clusters": {i: k for k, i in enumerate(named)},
@@ -307,7 +310,7 @@ def test_updating_one_runs_snapshots_keeps_the_others(tmp_path):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tmp_path / name)
     kept, updated = (
-        tmp_path / "snapshots" / f"smollm2_135m-{scale}" / "test_replay.ambr" for scale in ("default", "smoke")
+        tmp_path / "snapshots" / f"smollm2_135m-{scale}" / "test_replay.ambr" for scale in ("full", "smoke")
     )
     before, whole = kept.read_text(), updated.read_text()
     updated.write_text(whole.replace("argument_value", "ok", 1))

@@ -51,7 +51,7 @@ def test_completions_on_the_page(tmp_path, monkeypatch, bench):
     answers = {i: Completion(i, "hash", HOSTILE, 3, "stop") for i in bench.items.test_ids("seen_tools")}
     verdicts = dict.fromkeys(answers, unanimous(Verdict("parse_error", HOSTILE)))
     ledger.record_completions(folder, Recording.parse("base"), answers, verdicts, {"model": "m"})
-    session = Bench(Options(replay=True))
+    session = Bench(Options(scale="full", model="smollm2_135m", replay=True))
     session.__dict__["recorded"] = ledger.RecordedRun(folder)
     session.items = bench.items
     build.write(session, tmp_path / "report")
@@ -110,7 +110,7 @@ def test_a_session_shows_a_foreign_item_as_escapes(tmp_path, bench):
     (tmp_path / "base.jsonl").write_text(
         json.dumps({"id": HOSTILE, "prompt": "p", "text": "", "tokens": 1, "finish": "stop"}) + "\n"
     )
-    session = Bench(Options(replay=True))
+    session = Bench(Options(scale="full", model="smollm2_135m", replay=True))
     session.__dict__["recorded"] = ledger.RecordedRun(tmp_path)
     session.items = SimpleNamespace(examples=bench.items.examples)
     with pytest.raises(ledger.RecordingError) as caught:

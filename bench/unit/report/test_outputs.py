@@ -14,6 +14,7 @@ def measured(arm, *reasons):
         "reasons": by_item,
         "tokens": 9,
         "thoughts": 0,
+        "prompts": 4,
         "reach": None,
         "f1": dict.fromkeys(by_item, 0.5),
         "clusters": {i: k for k, i in enumerate(by_item)},

@@ -287,7 +287,7 @@ def test_a_diff_of_an_arm_with_several_samples_is_refused(recorded, tmp_path, mo
 def test_the_error_for_a_run_without_recordings_advises_record(monkeypatch, tmp_path):
     monkeypatch.setattr("fixtures.runs.ledger.RESULTS", tmp_path)
     with pytest.raises(RecordingError, match=r"nothing is recorded in results/.*--record"):
-        build.write(Bench(Options(replay=True)), tmp_path / "report")
+        build.write(Bench(Options(scale="full", model="smollm2_135m", replay=True)), tmp_path / "report")
 
 
 def test_a_split_that_only_shares_items_with_a_recorded_one_is_not_recorded(recorded, tmp_path):

@@ -63,7 +63,7 @@ def test_bytes_that_are_no_text_are_named_with_their_line(tmp_path):
 def test_a_recorded_item_that_bfcl_does_not_have_is_named(tmp_path, monkeypatch, bench):
     """Past bug: a bare KeyError."""
     (tmp_path / "base.jsonl").write_text(json.dumps(ROW | {"id": "no\x1b_item"}) + "\n")
-    session = Bench(Options(replay=True))
+    session = Bench(Options(scale="full", model="smollm2_135m", replay=True))
     session.__dict__["recorded"] = ledger.RecordedRun(tmp_path)
     session.items = bench.items
     with pytest.raises(ledger.RecordingError, match=r"base\.jsonl: no\\x1b_item: no item of BFCL"):
@@ -76,7 +76,7 @@ def test_a_flipped_verdict_fails_a_replay(tmp_path, bench):
 
     verdicts = {scorer: "ok" for scorer in ledger.SCORERS}
     (tmp_path / "base.jsonl").write_text(json.dumps(ROW | verdicts | {"detail": ""}) + "\n")
-    session = Bench(Options(replay=True))
+    session = Bench(Options(scale="full", model="smollm2_135m", replay=True))
     session.__dict__["recorded"] = ledger.RecordedRun(tmp_path)
     session.items = bench.items
     request = SimpleNamespace(node=SimpleNamespace(stash={}))

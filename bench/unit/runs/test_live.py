@@ -29,6 +29,9 @@ class Silent:
     def update(self, done, total, detail):
         pass
 
+    def note(self, text):
+        pass
+
 
 @contextmanager
 def silent(label):

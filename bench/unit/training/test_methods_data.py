@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from fixtures.config import SCALES, Hyper
+from fixtures.config import HYPERS, Hyper
 from fixtures.modeling import lora
 from fixtures.modeling.batching import Group, collate, target_losses
 from fixtures.prompts import Prompt
@@ -47,9 +47,9 @@ class FakeRound:
 
 def test_no_method_on_top_of_sft_has_a_higher_learning_rate_than_sft():
     """At any scale. Past bug: at the full scale, a second epoch had five times the learning rate of the first."""
-    for scale in SCALES.values():
+    for usual in (Hyper(), *HYPERS.values()):
         for name in ("second_epoch", "rft", "dpo", "grpo"):
-            assert METHODS[name].hyper(scale.hyper).lr <= scale.hyper.lr
+            assert METHODS[name].hyper(usual).lr <= usual.lr
     assert METHODS["dpo"].hyper(Hyper(lr=2e-3, final_lr=2e-4), epochs=3) == Hyper(
         lr=1e-5, final_lr=1e-6, batch_size=4, epochs=3
     )
