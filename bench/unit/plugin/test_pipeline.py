@@ -257,6 +257,7 @@ def measured(arm, reasons):
         "tokens": 7 * len(named),
         "thoughts": 0,
         "prompts": 0,
+        "dropped": [],
         "reach": None,
         "f1": dict.fromkeys(named, 0.5),
         "clusters": {i: k for k, i in enumerate(named)},

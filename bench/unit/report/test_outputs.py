@@ -15,6 +15,7 @@ def measured(arm, *reasons):
         "tokens": 9,
         "thoughts": 0,
         "prompts": 4,
+        "dropped": ["i"],
         "reach": None,
         "f1": dict.fromkeys(by_item, 0.5),
         "clusters": {i: k for k, i in enumerate(by_item)},

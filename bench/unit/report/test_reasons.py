@@ -12,6 +12,6 @@ def test_every_reason_has_a_colour_of_its_own():
 
 
 def test_closeness_ranks_the_reasons_that_a_single_call_can_have():
-    whole_answer = {"ok", "parse_error", "truncated", "abstained", "hallucinated_call", "call_count"}
+    whole_answer = {"ok", "parse_error", "server_error", "truncated", "abstained", "hallucinated_call", "call_count"}
     assert CLOSENESS.keys() == set(get_args(Reason)) - whole_answer
     assert sorted(CLOSENESS.values()) == list(range(1, len(CLOSENESS) + 1))

@@ -1,0 +1,23 @@
+"""A scripted server that answers BFCL questions with their gold calls, or with an error for some of them."""
+
+import json
+
+from bench.support.servers import chat_completion
+from fixtures.data.bfcl import gold_calls
+
+
+def answering(examples, failing=(), wrong=()):
+    """A script for `serving`: gold calls; nothing for the items in `wrong`; status 500 for those in `failing`."""
+    by_question = {example.question: example for example in examples}
+
+    def script(request, handler):
+        question = "\n".join(message["content"] for message in request["messages"] if message["role"] != "tool")
+        example = next((by_question[text] for text in (question, request["messages"][-1]["content"])
+                        if text in by_question), None)  # fmt: skip
+        if example is None or example.id in failing:
+            return 500, {"error": {"message": "boom"}}, [("x-should-retry", "false")]
+        if example.id in wrong:
+            return 200, chat_completion("I cannot help.")
+        return 200, chat_completion(calls=[(c.name, json.dumps(c.arguments)) for c in gold_calls(example)])
+
+    return script

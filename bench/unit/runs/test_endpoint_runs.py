@@ -1,0 +1,182 @@
+"""Runs against an endpoint, on loopback: scripted servers that answer BFCL's questions with their gold calls."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from bench.support.oracle_server import answering
+from bench.support.servers import chat_completion, serving
+from fixtures.arms import Arm, Draw, Recording
+from fixtures.config import Options
+from fixtures.generation.endpoint import EndpointError
+from fixtures.generation.scaffolds import SCAFFOLDS
+from fixtures.runs import ledger
+from fixtures.runs.ledger import NeedsWeightsError
+from fixtures.runs.session import Bench
+from fixtures.storage import assets
+
+BASE = Arm("base")
+
+
+@pytest.fixture
+def examples(bench):
+    return list(bench.items.examples.values())
+
+
+@pytest.fixture(autouse=True)
+def own_folders(bench, monkeypatch, tmp_path):
+    """An empty cache and no results; BFCL comes from the real cache."""
+    monkeypatch.setattr(assets, "cache_root", lambda: tmp_path / "cache")
+    monkeypatch.setattr(ledger, "RESULTS", tmp_path / "results")
+
+
+def session(server, bench, **options):
+    given = Options(scale="smoke", model="org/served", endpoint=server.url, **options)
+    made = Bench(given)
+    made.items.__dict__["examples"] = bench.items.examples
+    return made
+
+
+def test_an_endpoint_is_evaluated_like_a_model(bench, examples):
+    with serving(answering(examples)) as server:
+        run = session(server, bench)
+        judgements = run.judgements(BASE, "seen_tools")
+    assert all(judgement.primary.correct for judgement in judgements.values())
+    assert len(server.requests) == len(judgements) == 12
+    (sent,) = {json.dumps(sorted(request)) for request in server.requests}
+    assert json.loads(sent) == ["max_tokens", "messages", "model", "seed", "temperature", "tools"]
+    assert all(tool["type"] == "function" for request in server.requests for tool in request["tools"])
+    assert run.tokens(BASE, "seen_tools", "plain")[next(iter(judgements))] == (3, 0, 11)
+
+
+@pytest.mark.parametrize("split", ["seen_tools", "irrelevance"])
+def test_an_item_without_an_answer_is_wrong_and_the_denominator_stays(bench, examples, split):
+    """An empty answer would be an abstention, which is correct on irrelevance."""
+    ids = bench.items.test_ids(split)[:12]
+    with serving(answering(examples, failing=ids[:2])) as server:
+        run = session(server, bench)
+        judgements = run.judgements(BASE, split)
+    assert len(judgements) == 12
+    failed = [i for i, judgement in judgements.items() if judgement.primary.reason == "server_error"]
+    assert set(failed) == set(ids[:2])
+
+
+def test_only_resume_reads_the_answers_of_an_earlier_run_and_asks_failed_items_again(bench, examples):
+    """Another model may be served since, under the same name."""
+    failing = [*bench.items.test_ids("seen_tools")[:2]]
+    with serving(lambda request, handler: answering(examples, failing)(request, handler)) as server:
+        session(server, bench).judgements(BASE, "seen_tools")
+        failing.clear()
+        server.requests.clear()
+        resumed = session(server, bench, resume=True).judgements(BASE, "seen_tools")
+        assert len(server.requests) == 2
+        assert all(judgement.primary.correct for judgement in resumed.values())
+        server.requests.clear()
+        session(server, bench).judgements(BASE, "seen_tools")
+        assert len(server.requests) == 12
+
+
+def test_a_server_that_fails_from_the_start_is_one_error(bench):
+    with serving(lambda *_: (500, {"error": "boom"}, [("x-should-retry", "false")])) as server:
+        run = session(server, bench, concurrency=1)
+        with pytest.raises(EndpointError, match=r"the first 5 requests failed: .*Is the server up"):
+            run.judgements(BASE, "seen_tools")
+        assert len(server.requests) < 12
+
+
+def test_what_needs_weights_is_refused_with_a_reason(bench, examples):
+    with serving(answering(examples)) as server:
+        run = session(server, bench)
+        with pytest.raises(NeedsWeightsError, match="sft-all_patterns-s0 has to be trained"):
+            run.judgements(Arm("sft", "all_patterns"), "seen_tools")
+        with pytest.raises(NeedsWeightsError, match="need the weights"):
+            run.gold_logprobs(BASE, "seen_tools")
+
+
+def test_samples_have_seeds_of_their_own_and_shots_are_earlier_turns(bench, examples):
+    with serving(answering(examples)) as server:
+        run = session(server, bench)
+        completions = run.completions(BASE, "seen_tools", SCAFFOLDS["best_of_8"].draw)
+        assert {request["seed"] for request in server.requests} == set(range(8))
+        assert {request["temperature"] for request in server.requests} == {0.8}
+        assert {len(samples) for samples in completions.values()} == {8}
+        server.requests.clear()
+        shot = run.judgements(BASE, "seen_tools", "few_shot")
+        assert all(judgement.primary.correct for judgement in shot.values())
+    roles = [message["role"] for message in server.requests[0]["messages"]]
+    assert roles.count("assistant") == SCAFFOLDS["few_shot"].draw.shots
+    offered = {tool["function"]["name"] for tool in server.requests[0]["tools"]}
+    made = {call["function"]["name"] for m in server.requests[0]["messages"] for call in m.get("tool_calls", ())}
+    assert made <= offered
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ((200, chat_completion("It is warm.")), "ignores response_format"),
+        ((400, {"error": {"message": "response_format is not supported"}}), "does not take constrained requests"),
+    ],
+)
+def test_a_server_without_json_schemas_has_no_constrained_arm(bench, answer, reason):
+    with serving(lambda *_: answer) as server:
+        run = session(server, bench, concurrency=1)
+        for _ in range(2):  # refused once, remembered afterwards
+            with pytest.raises(NeedsWeightsError, match=reason):
+                run.judgements(BASE, "seen_tools", "constrained")
+        assert len(server.requests) <= 12
+
+
+def test_a_constrained_request_has_the_schema_and_no_tools(bench, examples):
+    text = '[{"name":"%s","arguments":{}}]'
+
+    def script(request, handler):
+        schema = request["response_format"]["json_schema"]["schema"]
+        name = schema["items"]["anyOf"][0]["properties"]["name"]["const"]
+        assert "tools" not in request
+        return 200, chat_completion(text % name)
+
+    with serving(script) as server:
+        judgements = session(server, bench).judgements(BASE, "seen_tools", "constrained")
+    assert len(judgements) == 12
+
+
+def test_recorded_replies_are_replayed_and_read_again(bench, examples, monkeypatch):
+    ids = bench.items.test_ids("seen_tools")[:12]
+    with serving(answering(examples, wrong=ids[:3])) as server:
+        live = session(server, bench, record=True)
+        expected = live.judgements(BASE, "seen_tools")
+    replay = Bench(replace(live.options, endpoint=None, record=False, replay=True))
+    replay.items.__dict__["examples"] = bench.items.examples
+    assert replay.judgements(BASE, "seen_tools") == expected
+    assert replay.default_format == "native"
+    assert replay.replayed(Recording(BASE))[1] == ""
+    rows = [json.loads(line) for line in (replay.recorded.folder / "base.jsonl").read_text().splitlines()]
+    assert {"model": "served", "fingerprint": "fp"}.items() <= json.loads(rows[0]["response"]).items()
+    monkeypatch.setattr("fixtures.generation.endpoint.text_of", lambda reply: "[]")
+    assert "replies are read differently" in replay.replayed(Recording(BASE))[1]
+
+
+def test_answers_that_are_missing_are_not_recorded(bench, examples):
+    ids = bench.items.test_ids("seen_tools")
+    with serving(answering(examples, failing=ids[:1])) as server:
+        live = session(server, bench, record=True)
+        with pytest.raises(ledger.RecordingError, match=r"1 items have no answer .*--resume"):
+            live.judgements(BASE, "seen_tools")
+    assert not (live.recorded.folder / "base.jsonl").exists()
+
+
+def test_calls_in_the_text_are_scored_and_reported(bench, examples):
+    def script(request, handler):
+        status, body, *_ = answering(examples)(request, handler)
+        calls = body["choices"][0]["message"].pop("tool_calls")
+        made = [{"name": c["function"]["name"], "arguments": json.loads(c["function"]["arguments"])} for c in calls]
+        body["choices"][0]["message"]["content"] = f"```json\n{json.dumps(made)}\n```"
+        return status, body
+
+    with serving(script) as server:
+        run = session(server, bench)
+        judgements = run.judgements(BASE, "seen_tools")
+        assert all(judgement.primary.correct for judgement in judgements.values())
+        assert set(run.dropped(BASE, "seen_tools", "plain")) == set(judgements)
+    assert run.completions(BASE, "seen_tools", Draw())
