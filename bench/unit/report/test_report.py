@@ -270,7 +270,7 @@ def test_an_arm_whose_method_has_a_hyphen_is_reported(recorded, tmp_path, monkey
     table = (tmp_path / "report" / "tables.md").read_text()
     assert "| seen_tools | my-method |" in table
     assert "| seen_tools | my-method+constrained |" in table
-    assert recorded.recorded.seeds("my-method", "all_patterns") == {1}
+    assert recorded.recorded.seeds(Arm("my-method", "all_patterns")) == {1}
 
 
 def test_a_diff_of_an_arm_with_several_samples_is_refused(recorded, tmp_path, monkeypatch):
