@@ -1,15 +1,19 @@
 """Every architecture of mlx-lm that a few numbers build: it works all the way, or is refused before any training."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
+from mlx_lm.models import llama
 
 from bench.support import families
 from fixtures.arms import Draw
 from fixtures.config import Decoding, Hyper
 from fixtures.generation import decode
-from fixtures.modeling import batching, checks, forward, lora
+from fixtures.modeling import batching, checks, forward, lora, recompute
 from fixtures.modeling.cpu import kernels
 from fixtures.modeling.kv_cache import PrefixCache, Slots
 from fixtures.modeling.loading import LanguageModel
@@ -84,6 +88,45 @@ def test_a_family_works_all_the_way_and_is_itself_again(name):
     assert len(kept) >= len(weights) - 1  # GPT-NeoX's head has moved
     for key, value in kept.items():
         np.testing.assert_array_equal(value, weights[key])
+
+
+@pytest.mark.parametrize("name", sorted(ACCEPTED))
+def test_activations_that_are_computed_twice_give_the_same_gradient(name, monkeypatch):
+    """Alone, and after a shared prefix, whose keys and values pass from one call of a layer to the next."""
+    module = made(name)
+    forward.separate_head(module)
+    lora.attach(module, Hyper(rank=2), seed=1)
+    module.update(tree_map(lambda w: w + 0.05, module.trainable_parameters()))
+    monkeypatch.setattr(batching, "MIN_SHARED", 1)
+    together = batching.Group(tuple(replace(ROWS[0], completion=row.completion) for row in ROWS))
+    for groups in (batching.single_rows(ROWS), [together]):
+        shard = trainer.GradientShard([groups], 1, sft.METHOD.objective, None)
+        gradients = []
+        for kept in (1e9, 0):
+            monkeypatch.setattr(recompute, "KEPT", kept)
+            value, gradient = trainer.gradient(SimpleNamespace(module=module), shard, lambda _: None)
+            gradients.append(np.append(np.array(gradient), value))
+        np.testing.assert_array_equal(*gradients)
+        assert np.abs(gradients[0]).max() > 0
+
+
+def test_activations_that_are_computed_twice_take_no_memory(monkeypatch):
+    """Sixteen layers and one batch of 600 tokens: without recomputing, all their activations are alive at once."""
+    module = llama.Model(llama.ModelArgs(
+        "llama", hidden_size=128, num_hidden_layers=16, intermediate_size=512, num_attention_heads=4, vocab_size=64,
+        rms_norm_eps=1e-5, num_key_value_heads=2,
+    ))  # fmt: skip
+    module.freeze()
+    lora.attach(module, Hyper(rank=2), seed=1)
+    row = Prompt("x", tuple(k % 60 for k in range(600)), (1, 2, 3))
+    shard = trainer.GradientShard([batching.single_rows([row])], 1, sft.METHOD.objective, None)
+    peaks = []
+    for kept in (1e9, 0):
+        monkeypatch.setattr(recompute, "KEPT", kept)
+        mx.reset_peak_memory()
+        trainer.gradient(SimpleNamespace(module=module), shard, lambda _: None)
+        peaks.append(mx.get_peak_memory())
+    assert peaks[1] < peaks[0] / 2, peaks
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))

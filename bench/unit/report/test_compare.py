@@ -44,7 +44,7 @@ INSPECT = {
         (lines([{"doc_id": 0, "metrics": ["acc"], "acc": 1.0}, {"doc_id": 1, "metrics": ["acc"], "acc": 0.0}]),
          {"0": True, "1": False}),
         (lines([{"doc_id": 0, "filter": "strict-match", "exact_match": 0.0}]), {"0 strict-match": False}),
-        (lines([{"id": "i", "text": "[]", "strict": "ok"}, {"id": "i", "text": "", "strict": "abstained", "sample": 1}]),
+        (lines([{"id": "i", "text": "", "strict": "ok"}, {"id": "i", "text": "", "strict": "truncated", "sample": 1}]),
          {"i": True, "i#1": False}),
         (json.dumps(INSPECT), {"1": True, "1#1": False, "x": True, "y": False}),
         (json.dumps(INSPECT, indent=2), {"1": True, "1#1": False, "x": True, "y": False}),
