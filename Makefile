@@ -6,13 +6,14 @@ K ?= generalization
 SCALE ?= default
 ARGS ?=
 ARM ?= sft
+PORT ?= 8080
 VENV ?= .venv
 BIN := $(VENV)/bin
 LOCK := $(if $(filter cuda13,$(MLX)),requirements-cuda13.lock,requirements.lock)
 STAMP := $(VENV)/.installed-$(MLX)
 
 # make peers [ARGS='--only torch --rounds 1']
-.PHONY: bench test unit replay smoke export report peers check format lock setup clean
+.PHONY: bench test unit replay smoke export serve report claims peers check format lock setup clean
 
 bench: setup
 	$(BIN)/python -m pytest bench -k "$(K)" --scale $(SCALE) $(ARGS)
@@ -23,7 +24,8 @@ unit: setup
 	$(BIN)/python -m pytest bench/unit $(ARGS)
 
 replay: setup
-	$(BIN)/python -m pytest bench --replay --seed 0,1,2,3 $(ARGS)
+	$(BIN)/python -m pytest bench --replay --seed 0,1 $(ARGS)
+	$(BIN)/python -m pytest bench --replay --scale full --model smollm2_135m --seed 0,1,2,3 $(ARGS)
 	$(BIN)/python -m pytest bench --replay --scale smoke $(ARGS)
 
 # Not every regime, and not every arm on every split: each takes minutes, and shows nothing new at this scale.
@@ -34,12 +36,18 @@ smoke: setup
 export: setup
 	$(BIN)/python -m pytest bench -k "test_export and $(ARM)" --export exports --scale $(SCALE) $(ARGS)
 
-# One page with every recorded answer, tables and plots: report/index.html; the README shows the picture of the claims.
+# An OpenAI-compatible server on loopback: make serve ARM=sft [PORT=8080]
+serve: setup
+	$(BIN)/python -m fixtures.runs.serve --arm $(if $(filter base,$(ARM)),base,$(ARM)-all_patterns-s0) --scale $(SCALE) --port $(PORT) $(ARGS)
+
+# One page with every recorded answer, tables and plots: report/index.html.
 report: setup
 	$(BIN)/python -m fixtures.report --scale $(SCALE) $(ARGS)
-ifeq ($(SCALE)$(ARGS),default)
-	@cp report/claims.svg results/claims.svg
-endif
+
+# The picture in the README is of the first study, which has decided claims.
+claims: setup
+	$(BIN)/python -m fixtures.report --scale full --model smollm2_135m --to report/first_study
+	@cp report/first_study/claims.svg results/claims.svg
 
 # Not part of CI: installs torch and compiles llama.cpp into the cache, then runs for about half an hour.
 peers: setup

@@ -45,7 +45,7 @@ def test_an_endpoint_is_evaluated_like_a_model(bench, examples):
     assert all(judgement.primary.correct for judgement in judgements.values())
     assert len(server.requests) == len(judgements) == 12
     (sent,) = {json.dumps(sorted(request)) for request in server.requests}
-    assert json.loads(sent) == ["max_tokens", "messages", "model", "seed", "temperature", "tools"]
+    assert json.loads(sent) == ["max_tokens", "messages", "model", "temperature", "tools"]
     assert all(tool["type"] == "function" for request in server.requests for tool in request["tools"])
     assert run.tokens(BASE, "seen_tools", "plain")[next(iter(judgements))] == (3, 0, 11)
 
