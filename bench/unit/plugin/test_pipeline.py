@@ -181,7 +181,7 @@ def planned(monkeypatch, error, plan):
 
     monkeypatch.setattr(plans.Plan, "header", fail)
     monkeypatch.setattr(terminal, "requirements", lambda items, bench: {"something": None})
-    bench = SimpleNamespace(replay=False, options=SimpleNamespace(plan=plan))
+    bench = SimpleNamespace(replay=False, options=SimpleNamespace(plan=plan, endpoint=None))
     options = SimpleNamespace(keyword="", collectonly=False)
     config = SimpleNamespace(stash={terminal.BENCH: bench}, option=options, getoption=lambda name: None)
     return terminal.pytest_report_collectionfinish(config, ["item"])
