@@ -44,7 +44,7 @@ def arms(tiny_qwen, bench, tmp_path, monkeypatch):
     examples = bench.items.examples  # from the real cache
     monkeypatch.setenv("CALLBENCH_CACHE", str(tmp_path))
     rows = regimes.subset(bench.items.partition.train, 4, 0, examples)
-    hyper = Hyper(rank=2, alpha=4, epochs=1, batch_size=2, warmup_steps=1)
+    hyper = Hyper(rank=2, alpha=4, lr=2e-3, final_lr=2e-4, epochs=1, batch_size=2, warmup_steps=1)
     scale = Scale(str(tiny_qwen), hyper=hyper, decoding=Decoding(max_new_tokens=4, batch_size=1))
 
     def session():
