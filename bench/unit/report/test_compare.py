@@ -63,6 +63,7 @@ def test_each_kind_of_file_is_known_by_its_content(tmp_path, text, correct):
         ('{"score": 1}\n', "found a row with score; expected a callbench ledger"),
         (lines([{"id": "a", "correct": "yes"}, {"id": "b"}]), "line 1: .*'yes' is neither.*; line 2: KeyError"),
         (lines([{"id": "a", "correct": True}] * 2), "line 2: a is there twice"),
+        (lines([{"doc_id": 0, "metrics": ["acc"], "acc": 1.0}, {"doc_id": 1}]), r"line 2: KeyError\('exact_match'\)"),
         (lines([{"id": "a", "correct": 7}]), "7 is neither true nor false"),
         (json.dumps({"samples": []}), "its list of samples is empty"),
         (json.dumps({"samples": [{"id": 1, "scores": {"m": {"value": "?"}}}]}), r"sample 1: KeyError\('\?'\)"),
