@@ -4,6 +4,8 @@ import pytest
 
 from fixtures.runs.registered import load_claims
 
+pytestmark = pytest.mark.bfcl
+
 
 @pytest.mark.parametrize("claim", load_claims())
 def test_claims(claim, finding, decided):

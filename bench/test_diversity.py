@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = pytest.mark.axes(method="sft", split="seen_tools")
+pytestmark = [pytest.mark.bfcl, pytest.mark.axes(method="sft", split="seen_tools")]
 REGIMES = ["simple_320", "four_320", "four_160", "four_80", "all_patterns", "with_live"]
 
 

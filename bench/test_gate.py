@@ -12,7 +12,8 @@ MARGIN_NATS = 0.1  # per gold token: trainings that differ only in rounding are 
 MARGIN_ACCURACY = 0.08
 MIN_ITEMS = 100  # fewer cannot show that two trainings are within MARGIN_ACCURACY; a model itself changes fewer answers
 METHODS = ["sft"]
-ACCURACIES = [("sft", "seen_tools"), ("base", "seen_tools"), ("base", "unseen_tools")]
+OWN_ROWS = pytest.param("base", "all_rows", marks=pytest.mark.own_rows)
+ACCURACIES = [("sft", "seen_tools"), ("base", "seen_tools"), ("base", "unseen_tools"), OWN_ROWS]
 
 
 def recorded(read, *arguments):

@@ -21,7 +21,7 @@ from fixtures.runs.provenance import read_manifest
 from fixtures.runs.session import Bench
 from fixtures.storage import cache as store
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.bfcl, pytest.mark.live]
 FILE = Path(__file__).with_name("keys.json")
 RUNS = ("full", "smoke")
 NUMERICS = {"dtype": "float32", "mlx": "0.32.4", "mlx_lm": "0.32.2"}  # of the recorded runs

@@ -2,9 +2,10 @@
 
 import pytest
 
+from fixtures.formats import render_calls
 from fixtures.prompts import Prompt
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.bfcl, pytest.mark.live]
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_model_tokens_spell_every_question_and_answer_again(model, examples):
     from unicodedata import normalize
 
     from fixtures.data.bfcl import gold_calls
-    from fixtures.prompts import render_calls, render_question, render_text
+    from fixtures.prompts import render_question, render_text
 
     for example in examples.values():
         for text in (render_text(example), render_question(example, model.tokenizer, (), model.format("")),

@@ -19,7 +19,7 @@ from fixtures.scoring.scorer import prepare_scorer
 from fixtures.storage import assets, pinned
 from fixtures.storage.files import ROOT
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.bfcl, pytest.mark.live]
 MATMUL = """
 import sys, time
 from pathlib import Path

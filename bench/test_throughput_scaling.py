@@ -9,7 +9,7 @@ import pytest
 
 from fixtures.runs import ledger, provenance
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.bfcl, pytest.mark.live]
 FACTORS = (1, 2, 4, 8)
 AXES = ("examples", "lengths", "items")
 

@@ -6,12 +6,17 @@ from bench.support.servers import chat_completion
 from fixtures.data.bfcl import gold_calls
 
 
+def asked(messages):
+    """The text of a conversation without the results of tools."""
+    return "\n".join(message["content"] for message in messages if message["role"] != "tool")
+
+
 def answering(examples, failing=(), wrong=()):
     """A script for `serving`: gold calls; nothing for the items in `wrong`; status 500 for those in `failing`."""
-    by_question = {example.question: example for example in examples}
+    by_question = {asked(example.messages): example for example in examples}
 
     def script(request, handler):
-        question = "\n".join(message["content"] for message in request["messages"] if message["role"] != "tool")
+        question = asked(request["messages"])
         example = next((by_question[text] for text in (question, request["messages"][-1]["content"])
                         if text in by_question), None)  # fmt: skip
         if example is None or example.id in failing:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from bench.support.match_answer import match_answer
 from fixtures.data import regimes, splits
 from fixtures.data.bfcl import CATEGORIES, DatasetError, gold_calls
-from fixtures.prompts import render_calls, render_prompts, render_question
+from fixtures.formats import render_calls
+from fixtures.prompts import render_prompts, render_question
 from fixtures.scoring.parse import parse_calls
 
 

@@ -9,10 +9,11 @@ import pytest
 from fixtures.arms import Completion, Draw
 from fixtures.config import Decoding
 from fixtures.data.bfcl import gold_calls
+from fixtures.formats import render_calls
 from fixtures.generation import decode, grammar
 from fixtures.generation.scaffolds import SCAFFOLDS, majority, refuse_shared_names, repair
 from fixtures.modeling import loading
-from fixtures.prompts import Prompt, render_calls, render_prompts
+from fixtures.prompts import Prompt, render_prompts
 from fixtures.scoring.parse import ParseError, parse_calls
 from fixtures.scoring.scorer import schema_mismatch
 

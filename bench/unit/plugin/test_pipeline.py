@@ -258,6 +258,7 @@ def measured(arm, reasons):
         "thoughts": 0,
         "prompts": 0,
         "dropped": [],
+        "repeated": {},
         "reach": None,
         "f1": dict.fromkeys(named, 0.5),
         "clusters": {i: k for k, i in enumerate(named)},

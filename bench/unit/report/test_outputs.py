@@ -16,6 +16,7 @@ def measured(arm, *reasons):
         "thoughts": 0,
         "prompts": 4,
         "dropped": ["i"],
+        "repeated": {},
         "reach": None,
         "f1": dict.fromkeys(by_item, 0.5),
         "clusters": {i: k for k, i in enumerate(by_item)},

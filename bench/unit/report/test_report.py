@@ -54,7 +54,8 @@ def browser():
 def shown(browser, tmp_path_factory):
     """The page of two arms with 10,000 answers; those to item 7 contain HTML and a script."""
     items = [
-        {"id": f"item_{k}", "category": ("simple", "parallel")[k % 2], "question": f"question {k}", "tools": "[]",
+        {"id": f"item_{k}", "category": ("simple", "parallel")[k % 2], "question": f"question {k}",
+         "tools": [{"name": "tool", "description": EVIL, "rows": [["x (optional)", "string", EVIL]]}],
          "gold": '[{"name": "gold"}]'}
         for k in range(ITEMS)
     ]  # fmt: skip
@@ -109,6 +110,7 @@ def test_model_output_is_shown_as_text(shown):
     shown.find_element("css selector", "#list button").click()
     assert EVIL in shown.find_element("id", "detail").text
     assert "<b>why</b>" in shown.find_element("id", "detail").text
+    assert shown.find_element("css selector", "#detail table.arguments").text == f"x (optional) string {EVIL}"
     assert shown.execute_script("return [window.hacked, document.querySelectorAll('#detail img').length]") == [None, 0]
 
 

@@ -10,7 +10,7 @@ from bench.support.match_answer import match_answer
 from bench.support.mutations import HARMFUL, mutate
 from bench.support.strategies import HOSTILE_LITERALS, NAMES, VALUES, examples, near_calls, right_calls
 from fixtures.data.bfcl import Answer, Call, Example
-from fixtures.prompts import render_calls
+from fixtures.formats import render_calls
 from fixtures.scoring import java_js
 from fixtures.scoring.parse import ParseError, parse_calls
 from fixtures.scoring.scorer import prepare_scorer

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from bench.support.strategies import HOSTILE
 from fixtures.data.bfcl import Call
+from fixtures.formats import render_calls
 from fixtures.generation.scaffolds import repair
-from fixtures.prompts import render_calls
 from fixtures.scoring.parse import MAX_CHARACTERS, ParseError, parse_calls
 from fixtures.scoring.python_calls import MAX_CHARACTERS as PYTHON_LIMIT
 

@@ -1,0 +1,164 @@
+"""Your model, your tools, your CI: the example rows in data/ at a scripted endpoint, from the command line."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bench.support.oracle_server import answering
+from bench.support.servers import serving
+from fixtures.arms import Arm
+from fixtures.config import Options
+from fixtures.data.custom import load_rows
+from fixtures.report import build
+from fixtures.runs import ledger
+from fixtures.runs.items import EmptySplitError
+from fixtures.runs.session import Bench
+from fixtures.storage import assets
+from fixtures.storage.files import ROOT
+
+DATA, TOOLS = ROOT / "data" / "office.jsonl", ROOT / "data" / "office_tools.json"
+OWN = ("--data", str(DATA), "--tools", str(TOOLS))
+RUN = "served-office-default"
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return load_rows(DATA, TOOLS)
+
+
+def callbench(*arguments, cache):
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    env |= {"CALLBENCH_CACHE": str(cache)}
+    command = [sys.executable, "-m", "pytest", "bench", "-p", "no:cacheprovider", *OWN, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def recorded(rows, monkeypatch, tmp_path):
+    """The folder of a recorded run of a server that is always right."""
+    monkeypatch.setattr(assets, "cache_root", lambda: tmp_path / "cache")
+    monkeypatch.setattr(ledger, "RESULTS", tmp_path / "results")
+    with serving(answering(rows.values())) as server:
+        options = Options(model="served", endpoint=server.url, data=DATA, tools=TOOLS, record=True)
+        judgements = Bench(options).judgements(Arm("base"), "all_rows")
+    assert all(judgement.primary.correct for judgement in judgements.values())
+    assert len(judgements) == 55
+    return tmp_path / "results" / RUN
+
+
+def test_a_served_model_is_measured_on_own_rows(rows, tmp_path):
+    """Earlier turns, several calls and accepted values included; rows without a call are another split."""
+    with serving(answering(rows.values())) as server:
+        run = callbench("--endpoint", server.url, "--model", "served", "-k", "own_data or irrelevance", cache=tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "60 own rows with 12 tools, 5 of them without a call: train 25, dev 6, seen_tools 14" in run.stdout
+    assert "all_rows, n = 55" in run.stdout
+    assert "55/55" in run.stdout
+    assert "irrelevance, n = 2" in run.stdout
+    early = next(request for request in server.requests if any(m["role"] == "tool" for m in request["messages"]))
+    assert [m["role"] for m in early["messages"]] == ["user", "assistant", "tool", "user"]
+    assert isinstance(early["messages"][1]["tool_calls"][0]["function"]["arguments"], str)
+
+
+def test_the_gate_goes_red_when_a_worse_model_is_served_and_names_the_items(rows, recorded, tmp_path):
+    gate = ("--model", "other", "--baseline", str(recorded), "-k", "gate and all_rows")
+    wrong = sorted(i for i, example in rows.items() if example.answers)[::4]
+    for worse in ((), wrong):
+        with serving(answering(rows.values(), wrong=worse)) as server:
+            run = callbench(*gate, "--endpoint", server.url, cache=tmp_path / "gate")
+        assert run.returncode == bool(worse), run.stdout + run.stderr
+        assert all((item in run.stdout) == bool(worse) for item in wrong[:3])
+
+
+def test_own_rows_are_replayed_and_reported_like_any_other(recorded, tmp_path):
+    bench = Bench(Options(model="served", replay=True, data=DATA, tools=TOOLS))
+    (recording,) = bench.recorded.recordings()
+    lines, flipped = bench.replayed(recording)
+    assert (len(lines.splitlines()), flipped) == (55, "")
+    build.write(bench, tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "Book a design review with Ana and Tom" in page
+    assert "minutes (optional)" in page
+    assert "Registered claims" not in page
+
+
+def test_replay_refuses_rows_that_are_not_in_the_data(recorded, tmp_path):
+    """Someone edited a question: its id is another one, so that the recorded answer is not taken for one to it."""
+    edited = tmp_path / "office.jsonl"
+    edited.write_text(DATA.read_text().replace("Give ticket 4711 to Mia.", "Give ticket 4711 to Mia and Jonas."))
+    bench = Bench(Options(model="served", replay=True, data=edited, tools=TOOLS))
+    (recording,) = bench.recorded.recordings()
+    with pytest.raises(ledger.RecordingError, match=r"give_ticket_4711_to_mia-.*or the data that it was recorded with"):
+        bench.replayed(recording)
+
+
+def test_bad_rows_are_refused_before_anything_runs(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"messages": 1}\n[]\n{"query": "x", "answers": [{"name": "f"}]}\n')
+    run = callbench("--data", str(path), "--replay", cache=tmp_path)
+    assert run.returncode == pytest.ExitCode.USAGE_ERROR
+    assert all(f"mine.jsonl:{line}: " in run.stderr for line in (1, 2, 3))
+    assert "unknown tool 'f'; offered are assign_ticket" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--data", "nowhere.jsonl"), "needs a file, found 'nowhere.jsonl'"),
+        (("--tools", str(TOOLS)), "--tools needs --data"),
+    ],
+)
+def test_bad_options_are_refused(given, message):
+    command = [sys.executable, "-m", "pytest", "bench", *given]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == pytest.ExitCode.USAGE_ERROR
+    assert message in run.stderr
+
+
+def test_few_rows_are_called_few_and_their_empty_splits_are_skipped(tmp_path):
+    path = tmp_path / "few.jsonl"
+    path.write_text("".join(DATA.read_text().splitlines(keepends=True)[:3]))
+    bench = Bench(Options(model="served", replay=True, data=path, tools=TOOLS))
+    assert bench.items.available_splits == ["seen_tools", "all_rows"]
+    with pytest.raises(EmptySplitError, match=r"few\.jsonl has no items for unseen_tools"):
+        bench.items.test_ids("unseen_tools")
+    with serving(answering(load_rows(path, TOOLS).values())) as server:
+        given = ("--data", str(path), "--endpoint", server.url, "--model", "served", "-k", "generalization and base")
+        run = callbench(*given, "-rs", cache=tmp_path)
+    assert "3 rows with calls are few" in run.stdout
+    assert run.stdout.count("has no items for") == 2
+    assert run.returncode == 0
+
+
+def test_bfcl_has_no_own_rows():
+    items = Bench(Options(replay=True)).items
+    assert "all_rows" not in items.available_splits
+    with pytest.raises(EmptySplitError, match="without --data"):
+        items.test_ids("all_rows")
+
+
+@pytest.mark.parametrize("temperature", ["0", "0.7"])
+def test_repeats_show_reliability_and_an_endpoint_that_is_not_deterministic(rows, tmp_path, temperature):
+    """A server that fails each third question every second time."""
+    flaky, asked = sorted(i for i, example in rows.items() if example.answers)[::3], set()
+    right, wrong = answering(rows.values()), answering(rows.values(), wrong=flaky)
+
+    def script(request, handler):
+        key = str(request["messages"])
+        with handler.server.lock:
+            asked.symmetric_difference_update({key})
+            first = key in asked
+        return (right if first else wrong)(request, handler)
+
+    given = ("-k", "reliability", "--repeats", "4", "--temperature", temperature, "--concurrency", "1")
+    with serving(script) as server:
+        run = callbench("--endpoint", server.url, "--model", "served", *given, cache=tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    text = " ".join(run.stdout.split())
+    assert f"{len(flaky)} of 55 items flip" in text
+    assert "pass@4 100.0%" in text
+    assert f"pass^4 {1 - len(flaky) / 55:.1%}" in text
+    assert ("not deterministic at temperature 0: 19 of 55 items" in text) == (temperature == "0")
+    assert {request["temperature"] for request in server.requests} == {float(temperature)}
