@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map_with_path
 
 from fixtures.modeling import gguf as conversion
 from fixtures.modeling import gguf_tokenizer, registry
@@ -19,35 +19,49 @@ QUANTIZED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]  # what the gguf package ca
 TOKENS = [*sorted(chr(c) for c in range(33, 127)), "Ġ", "Ċ", "<|im_start|>", "<|im_end|>", "<tool_call>", "ab"]
 KINDS = [1] * (len(TOKENS) - 4) + [gguf_tokenizer.CONTROL] * 2 + [gguf_tokenizer.USER_DEFINED, 1]
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
-REVERSED = {ours: theirs for theirs, ours in conversion.NAMES.items()}
+
+
+def layers(kind):
+    """Each sixth layer of Gemma 3 sees everything."""
+    return 6 if kind == "gemma3" else 2
 
 
 def model(kind, tied):
     from importlib import import_module
 
-    architecture = import_module(f"mlx_lm.models.{kind}")
+    name = conversion.ARCHITECTURES[kind].model_type or kind
+    architecture = import_module(f"mlx_lm.models.{name}")
     arguments = {
-        "model_type": kind, "hidden_size": WIDTH, "num_hidden_layers": 2, "intermediate_size": INNER,
+        "model_type": name, "hidden_size": WIDTH, "num_hidden_layers": layers(kind), "intermediate_size": INNER,
         "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "rms_norm_eps": 1e-6, "vocab_size": len(TOKENS),
         "tie_word_embeddings": tied, "rope_theta": 1e4, "max_position_embeddings": 512, "head_dim": WIDTH // HEADS,
-        "rope_traditional": kind == "llama",
+        "rope_traditional": kind == "llama", "query_pre_attn_scalar": WIDTH // HEADS, "sliding_window": 4,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0} if kind == "gemma3" else None,
     }  # fmt: skip
     mx.random.seed(0)
     module = architecture.Model(architecture.ModelArgs.from_dict(arguments))
+    if kind == "gemma3" and tied:
+        module.sanitize({})
+    if kind == "gemma3":  # norms of ones, as they are made, would hide an offset
+        module.update(tree_map_with_path(
+            lambda path, value: mx.random.normal(value.shape) * 0.1 if "norm" in path else value, module.parameters()
+        ))  # fmt: skip
     module.set_dtype(mx.float32)
     return module
 
 
-def gguf_name(name):
+def gguf_name(name, kind):
+    names = conversion.NAMES | dict(conversion.ARCHITECTURES[kind].names)
+    reversed_names = {ours: theirs for theirs, ours in names.items()}
     layer, _, rest = name.removeprefix("model.layers.").partition(".") if "layers." in name else ("", "", name)
     inner, _, last = rest.rpartition(".")
-    return f"blk.{layer}.{REVERSED[inner]}.{last}" if layer else f"{REVERSED[inner]}.{last}"
+    return f"blk.{layer}.{reversed_names[inner]}.{last}" if layer else f"{reversed_names[inner]}.{last}"
 
 
 def write(path, kind="qwen2", quantization="F16", tied=False, **changes):
     """A tiny random model as a GGUF file; returns the model."""
     module, writer = model(kind, tied), gguf.GGUFWriter(path, changes.get("architecture", kind))
-    writer.add_block_count(2)
+    writer.add_block_count(layers(kind))
     writer.add_context_length(512)
     writer.add_embedding_length(WIDTH)
     writer.add_feed_forward_length(INNER)
@@ -56,6 +70,9 @@ def write(path, kind="qwen2", quantization="F16", tied=False, **changes):
     writer.add_key_length(WIDTH // HEADS)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(1e4)
+    if kind == "gemma3":
+        writer.add_sliding_window(4)
+        writer.add_rope_scaling_factor(8.0)
     writer.add_tokenizer_model(changes.get("tokenizer", "gpt2"))
     writer.add_tokenizer_pre(changes.get("pre", "qwen2"))
     writer.add_token_list(TOKENS)
@@ -68,8 +85,9 @@ def write(path, kind="qwen2", quantization="F16", tied=False, **changes):
         array = np.array(value)
         matrix = array.ndim == 2
         wanted = gguf.GGMLQuantizationType[quantization if matrix else "F32"]
-        data = gguf.quants.quantize(array, wanted) if matrix else array
-        writer.add_tensor(gguf_name(name), data, raw_dtype=wanted)
+        exported = array + conversion.ARCHITECTURES[kind].norms if "norm" in name else array
+        data = gguf.quants.quantize(array, wanted) if matrix else exported
+        writer.add_tensor(gguf_name(name, kind), data, raw_dtype=wanted)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -98,7 +116,7 @@ def test_a_converted_model_has_the_originals_logits(tmp_path, kind, tied):
     expected, found, config = converted(tmp_path, kind=kind, tied=tied)
     np.testing.assert_allclose(found, expected, atol=3e-2 * np.abs(expected).max())
     assert config["tie_word_embeddings"] == tied
-    assert config["model_type"] == kind
+    assert config["model_type"] == (conversion.ARCHITECTURES[kind].model_type or kind)
 
 
 @pytest.mark.parametrize("quantization", ["F32", "F16", "BF16", *QUANTIZED])
@@ -114,8 +132,8 @@ def test_every_quantization_is_read(tmp_path, quantization):
     ("changes", "message"),
     [
         ({"architecture": "mamba"}, "its architecture is 'mamba', of which callbench converts llama, qwen2, qwen3"),
-        ({"tokenizer": "llama"}, "its tokenizer is 'llama' with pre-tokenizer 'qwen2'"),
-        ({"pre": "new-bpe"}, "pre-tokenizer 'new-bpe', of which callbench builds"),
+        ({"tokenizer": "t5"}, "its tokenizer is 't5' with pre-tokenizer 'qwen2'"),
+        ({"pre": "new-bpe"}, "pre-tokenizer 'new-bpe'; callbench builds llama, and gpt2 with gpt-2"),
     ],
 )
 def test_what_cannot_be_converted_is_named(tmp_path, changes, message):
@@ -189,3 +207,58 @@ def test_tokens_spell_the_text_again(text):
 
 
 _built = None
+
+
+PROSE = [
+    "Wie ist das Wetter in München? 12,50 €", "def area(width: float) -> float:", "  two  spaces\tand a tab",
+    '[{"name": "area.of", "arguments": {"width": 2.5}}]', "naïve café, 東京, 🙂", "The weather in Rome, in degrees.",
+]  # fmt: skip
+SPECIAL = "<end_of_turn>"
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["prefixed", "plain"])
+def sentencepiece_pair(request, tmp_path_factory):
+    """SentencePiece's own tokenizer, trained here, and ours from the same vocabulary: llama's kind and Gemma's."""
+    import io
+
+    import sentencepiece
+    from transformers import PreTrainedTokenizerFast
+
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(PROSE * 20), model_writer=made, model_type="bpe", vocab_size=420, byte_fallback=True,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=request.param,
+        control_symbols=[SPECIAL], user_defined_symbols=["\n\n"], minloglevel=2, hard_vocab_limit=False,
+    )  # fmt: skip
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
+    ids = range(theirs.get_piece_size())
+    kinds = [3 if theirs.is_control(i) else 2 if theirs.is_unknown(i) else 6 if theirs.is_byte(i) else 1 for i in ids]
+    kinds[theirs.piece_to_id("\n\n")] = gguf_tokenizer.USER_DEFINED
+    metadata = {
+        "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": [theirs.id_to_piece(i) for i in ids],
+        "tokenizer.ggml.scores": [theirs.get_score(i) for i in ids], "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.bos_token_id": theirs.bos_id(), "tokenizer.ggml.eos_token_id": theirs.eos_id(),
+        "tokenizer.ggml.unknown_token_id": theirs.unk_id(), "tokenizer.ggml.add_space_prefix": request.param,
+        "tokenizer.chat_template": TEMPLATE,
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("sentencepiece")
+    gguf_tokenizer.write_tokenizer(metadata, folder, "m")
+    return theirs, PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
+
+
+@given(
+    text=st.lists(st.sampled_from([*PROSE, " ", "  ", "a", "é", "東", "🙃", "7"]), min_size=1, max_size=4).map("".join)
+)
+def test_sentencepiece_is_rebuilt_token_by_token(sentencepiece_pair, text):
+    theirs, ours = sentencepiece_pair
+    ids = ours.encode(text, add_special_tokens=False)
+    assert ids == theirs.encode(text)
+    assert ours.decode(ids) == text
+
+
+def test_sentencepieces_special_tokens_are_kept_whole(sentencepiece_pair):
+    theirs, ours = sentencepiece_pair
+    ids = ours.encode(f"Rome{SPECIAL}\n\nRome", add_special_tokens=False)
+    assert theirs.piece_to_id(SPECIAL) in ids
+    assert theirs.piece_to_id("\n\n") in ids
+    assert ours.bos_token == "<s>"
