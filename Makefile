@@ -52,6 +52,7 @@ claims: setup
 # Not part of CI: installs torch and compiles llama.cpp into the cache, then runs for about half an hour.
 peers: setup
 	$(BIN)/python -m bench.peers.compare $(ARGS)
+	$(BIN)/python -m bench.peers.served
 
 check: setup
 	$(BIN)/ruff format --check .
