@@ -11,7 +11,7 @@ from fixtures.arms import Completion, Recording
 from fixtures.config import Options
 from fixtures.modeling import registry
 from fixtures.report import build, outputs, tables
-from fixtures.runs import flips, ledger
+from fixtures.runs import flips, ledger, rescoring
 from fixtures.runs.session import Bench
 from fixtures.scoring.verdict import Verdict, unanimous
 from fixtures.storage import files, progress
@@ -114,6 +114,6 @@ def test_a_session_shows_a_foreign_item_as_escapes(tmp_path, bench):
     session.__dict__["recorded"] = ledger.RecordedRun(tmp_path)
     session.items = SimpleNamespace(examples=bench.items.examples)
     with pytest.raises(ledger.RecordingError) as caught:
-        session.replayed(Recording.parse("base"))
+        rescoring.replayed(session, Recording.parse("base"))
     assert SHOWN in str(caught.value)
     assert safe(str(caught.value))

@@ -11,7 +11,7 @@ from fixtures.arms import Arm, Draw, Recording
 from fixtures.config import Options
 from fixtures.generation.endpoint import EndpointError
 from fixtures.generation.scaffolds import SCAFFOLDS
-from fixtures.runs import ledger
+from fixtures.runs import ledger, rescoring
 from fixtures.runs.ledger import NeedsWeightsError
 from fixtures.runs.session import Bench
 from fixtures.storage import assets
@@ -150,11 +150,11 @@ def test_recorded_replies_are_replayed_and_read_again(bench, examples, monkeypat
     replay.items.__dict__["examples"] = bench.items.examples
     assert replay.judgements(BASE, "seen_tools") == expected
     assert replay.default_format == "native"
-    assert replay.replayed(Recording(BASE))[1] == ""
+    assert rescoring.replayed(replay, Recording(BASE))[1] == ""
     rows = [json.loads(line) for line in (replay.recorded.folder / "base.jsonl").read_text().splitlines()]
     assert {"model": "served", "fingerprint": "fp"}.items() <= json.loads(rows[0]["response"]).items()
     monkeypatch.setattr("fixtures.generation.endpoint.text_of", lambda reply: "[]")
-    assert "replies are read differently" in replay.replayed(Recording(BASE))[1]
+    assert "replies are read differently" in rescoring.replayed(replay, Recording(BASE))[1]
 
 
 def test_answers_that_are_missing_are_not_recorded(bench, examples):

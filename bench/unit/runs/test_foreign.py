@@ -7,7 +7,7 @@ import pytest
 
 from fixtures.arms import Arm, Draw, Recording
 from fixtures.config import Options
-from fixtures.runs import ledger, provenance
+from fixtures.runs import ledger, provenance, rescoring
 from fixtures.runs.session import Bench
 from fixtures.storage.files import FileError
 
@@ -66,8 +66,8 @@ def test_a_recorded_item_that_bfcl_does_not_have_is_named(tmp_path, monkeypatch,
     session = Bench(Options(scale="full", model="smollm2_135m", replay=True))
     session.__dict__["recorded"] = ledger.RecordedRun(tmp_path)
     session.items = bench.items
-    with pytest.raises(ledger.RecordingError, match=r"base\.jsonl: no\\x1b_item: no item of BFCL"):
-        session.replayed(Recording(Arm("base")))
+    with pytest.raises(ledger.RecordingError, match=r"base\.jsonl: no\\x1b_item: not among this run"):
+        rescoring.replayed(session, Recording(Arm("base")))
 
 
 def test_a_flipped_verdict_fails_a_replay(tmp_path, bench):

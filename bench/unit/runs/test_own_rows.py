@@ -12,7 +12,7 @@ from fixtures.arms import Arm
 from fixtures.config import Options
 from fixtures.data.custom import load_rows
 from fixtures.report import build
-from fixtures.runs import ledger
+from fixtures.runs import ledger, rescoring
 from fixtures.runs.items import EmptySplitError
 from fixtures.runs.session import Bench
 from fixtures.storage import assets
@@ -75,7 +75,7 @@ def test_the_gate_goes_red_when_a_worse_model_is_served_and_names_the_items(rows
 def test_own_rows_are_replayed_and_reported_like_any_other(recorded, tmp_path):
     bench = Bench(Options(model="served", replay=True, data=DATA, tools=TOOLS))
     (recording,) = bench.recorded.recordings()
-    lines, flipped = bench.replayed(recording)
+    lines, flipped = rescoring.replayed(bench, recording)
     assert (len(lines.splitlines()), flipped) == (55, "")
     build.write(bench, tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()
@@ -91,7 +91,7 @@ def test_replay_refuses_rows_that_are_not_in_the_data(recorded, tmp_path):
     bench = Bench(Options(model="served", replay=True, data=edited, tools=TOOLS))
     (recording,) = bench.recorded.recordings()
     with pytest.raises(ledger.RecordingError, match=r"give_ticket_4711_to_mia-.*or the data that it was recorded with"):
-        bench.replayed(recording)
+        rescoring.replayed(bench, recording)
 
 
 def test_bad_rows_are_refused_before_anything_runs(tmp_path):

@@ -8,7 +8,6 @@ import pytest
 
 from fixtures.arms import Arm, Completion, Recording
 from fixtures.config import Options
-from fixtures.data import regimes
 from fixtures.modeling.cpu import blas
 from fixtures.plugin import options
 from fixtures.runs import budget, ledger, plan
@@ -93,11 +92,13 @@ def test_shared_completions_are_counted_once(bench):
     repair uses the plain completions; best_of_2 and best_of_4 use the first samples of best_of_8.
     """
     bench.__dict__["runner"] = OnlyItemsCached()
-    required = {Requirement(Arm("base"), split, s): None for split in regimes.SPLITS for s in ("plain", "repair")}
+    required = {
+        Requirement(Arm("base"), split, s): None for split in bench.items.available_splits for s in ("plain", "repair")
+    }
     required |= {Requirement(SFT, "seen_tools", s): None for s in ("best_of_2", "best_of_8", "best_of_4")}
     base, sft = plan.Plan(bench, required).inferences()
-    everything = {i for split in regimes.SPLITS for i in bench.items.test_ids(split)}
-    assert base.units == len(everything) < 12 * len(regimes.SPLITS)
+    everything = {i for split in splits for i in bench.items.test_ids(split)}
+    assert base.units == len(everything) < 12 * len(splits)
     assert sft.what == "12 completions 8 times with sft-all_patterns-s0+best_of_8 (seen_tools)"
     assert sft.units == 8 * 12
 

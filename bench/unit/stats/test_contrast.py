@@ -231,6 +231,45 @@ def test_intervals_of_several_seeds_cover_with_any_variance_between_adapters(see
         assert points == 0 or covered < 0.95
 
 
+@pytest.mark.parametrize("points", [0.0, 1.6, 3.2, 6.4])
+@pytest.mark.parametrize("folds", [3, 5])
+def test_intervals_over_folds_cover_with_any_variance_between_adapters(folds, points):
+    """Each item is answered once, by its fold's adapter."""
+    rng = np.random.default_rng(0)
+
+    def run():
+        parts = [adapters_differ(rng, 1, points) for _ in range(folds)]
+        labels = [(f, cluster) for f, part in enumerate(parts) for cluster in part.clusters]
+        numbers = {label: k for k, label in enumerate(dict.fromkeys(labels))}
+        values = np.concatenate([part.differences for part in parts], axis=1)
+        return Contrast(values, [numbers[label] for label in labels], folds=[f for f, _ in labels]).interval()
+
+    covered = np.mean([low <= 0 <= high for low, high in (run() for _ in range(1000))])
+    print(f"{folds} folds, SD {points}: covered {covered:.3f}")
+    assert 0.93 <= covered <= 0.995
+
+
+def test_folds_that_differ_widen_the_interval_and_folds_that_do_not_keep_it():
+    rng = np.random.default_rng(0)
+    alike = (rng.random((1, 1000)) < 0.3).astype(float)
+    folds = [k % 5 for k in range(1000)]
+    shifted = alike + np.array([[0.3 * (fold == 4) for fold in folds]])
+    narrow, wide = (Contrast(values, range(1000), binary=False, folds=folds) for values in (alike, shifted))
+    plain = Contrast(alike, range(1000), binary=False)
+    assert narrow.interval() == pytest.approx(plain.interval(), rel=0.05)
+    assert wide.error[0] > 3 * narrow.error[0]
+    assert wide.error[1] < 5
+    assert (wide.trainings, wide.p_exact, table(1, 0, 9).p_exact) == (5, None, 1.0)
+    assert items_for(narrow, 0.05) < 5000
+    assert items_for(wide, 0.05) == math.inf  # more items do not help where adapters differ
+
+
+def test_folds_need_one_answer_per_item():
+    for values, folds in ((np.zeros((2, 3)), [0, 1, 1]), (np.zeros((1, 3)), [0, 1])):
+        with pytest.raises(ValueError, match="the fold of each item"):
+            Contrast(values, range(3), folds=folds)
+
+
 def test_effective_clusters_by_hand():
     """6 items in clusters of 3, 2 and 1: 36 / (9 + 4 + 1); clusters of equal size count fully."""
     assert Contrast(np.zeros((1, 6)), [0, 0, 0, 1, 1, 2]).effective_clusters == pytest.approx(36 / 14)
