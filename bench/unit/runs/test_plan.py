@@ -92,9 +92,8 @@ def test_shared_completions_are_counted_once(bench):
     repair uses the plain completions; best_of_2 and best_of_4 use the first samples of best_of_8.
     """
     bench.__dict__["runner"] = OnlyItemsCached()
-    required = {
-        Requirement(Arm("base"), split, s): None for split in bench.items.available_splits for s in ("plain", "repair")
-    }
+    splits = bench.items.available_splits
+    required = {Requirement(Arm("base"), split, s): None for split in splits for s in ("plain", "repair")}
     required |= {Requirement(SFT, "seen_tools", s): None for s in ("best_of_2", "best_of_8", "best_of_4")}
     base, sft = plan.Plan(bench, required).inferences()
     everything = {i for split in splits for i in bench.items.test_ids(split)}
