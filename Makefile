@@ -49,7 +49,7 @@ claims: setup
 	$(BIN)/python -m fixtures.report --scale full --model smollm2_135m --to report/first_study
 	@cp report/first_study/claims.svg results/claims.svg
 
-# Not part of CI: installs torch and compiles llama.cpp into the cache, then runs for about half an hour.
+# Not part of CI: installs torch and compiles llama.cpp and its server into the cache, then runs for about half an hour.
 peers: setup
 	$(BIN)/python -m bench.peers.compare $(ARGS)
 	$(BIN)/python -m bench.peers.served

@@ -37,9 +37,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=10)
     options = parser.parse_args()
-    source = MODELS[SCALES["default"].model]
-    gguf = assets.fetch_joined(source.asset) / source.asset.file
-    with serving(server(), gguf) as url:
+    with serving(server(), assets.fetch_joined(MODELS[SCALES["default"].model].asset)) as url:
         rows = evaluate(url, options.items)
     for row in rows:
         right, n, dropped = row["right"]["strict"], row["n"], len(row["dropped_by_server"])
@@ -84,7 +82,7 @@ def serving(binary, gguf):
         port = found.getsockname()[1]
     command = [binary, "--model", gguf, "--host", "127.0.0.1", "--port", str(port), "--jinja", "--ctx-size", "16384"]
     command += ["--parallel", "2", "--threads", "2"]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*map(str, command), "--log-verbosity", "0"])
     try:
         for _ in range(START_S):
             with contextlib.suppress(URLError, ConnectionError):
