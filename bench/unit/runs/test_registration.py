@@ -1,0 +1,122 @@
+"""A claim is registered, in a commit, before any result of its arms exists."""
+
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from fixtures.config import SCALES
+from fixtures.runs import registration
+from fixtures.runs.registered import load_claims
+from fixtures.stats.claims import Decided
+from fixtures.storage.files import ROOT
+
+RUN = "qwen2_5_coder_0_5b-study"
+ENTRY = """[{id}]
+text = "{text}"
+source = "ours"
+with = "sft"
+without = "base"
+split = "unseen_tools"
+metric = "accuracy"
+says = "more"
+margin = {margin}
+family = "ours"
+registered = 2026-11-28
+"""
+
+
+class Repository:
+    """A repository with a history of claims and results."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        (folder / "bench").mkdir()
+        (folder / "results" / RUN).mkdir(parents=True)
+        self.git("init", "--quiet")
+
+    def git(self, *arguments):
+        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *identity, *arguments], cwd=self.folder, check=True, capture_output=True)
+
+    def commit(self, **files):
+        for name, text in files.items():
+            path = {"claims": "bench/claims.toml"}.get(name, f"results/{RUN}/{name}.jsonl")
+            (self.folder / path).write_text(text)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", "x")
+
+    def problems(self):
+        claims = load_claims(self.folder / "bench" / "claims.toml")
+        decided = {i: replace(c, found={RUN: Decided("SUPPORTED", [0], "")}) for i, c in claims.items()}
+        return registration.too_late(decided, RUN, self.folder)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return Repository(tmp_path)
+
+
+def entry(**changes):
+    return ENTRY.format(**({"id": "helps", "text": "It helps.", "margin": 2.0} | changes))
+
+
+def test_a_claim_before_its_results_is_in_time(repository):
+    repository.commit(claims=entry())
+    repository.commit(base="1\n")
+    repository.commit(**{"sft-all_patterns-s0": "1\n"})
+    repository.commit(claims=entry(text="It helps a lot."))  # other words, the same definition
+    assert repository.problems() == []
+
+
+@pytest.mark.parametrize("file", ["base", "sft-all_patterns-s0", "sft-all_patterns-s4"])
+def test_a_claim_after_one_of_its_results_is_too_late(repository, file):
+    repository.commit(**{file: "1\n"})
+    repository.commit(claims=entry())
+    (problem,) = repository.problems()
+    assert problem.startswith("helps: registered by ")
+    assert f"results/{RUN}/{file}.jsonl" in problem
+
+
+def test_a_claim_in_the_same_commit_as_its_results_is_too_late(repository):
+    repository.commit(claims=entry(), base="1\n")
+    assert len(repository.problems()) == 1
+
+
+def test_an_edited_margin_is_a_new_registration(repository):
+    repository.commit(claims=entry())
+    repository.commit(base="1\n")
+    repository.commit(claims=entry(margin=4.0))
+    assert len(repository.problems()) == 1
+
+
+def test_results_of_other_arms_do_not_count(repository):
+    repository.commit(**{"dpo-all_patterns-s0": "1\n", "sft-no_parallel_multiple-s0": "1\n"})
+    repository.commit(claims=entry())
+    assert repository.problems() == []
+
+
+def test_an_uncommitted_claim_is_named(repository):
+    repository.commit(claims=entry(id="other"))
+    (repository.folder / "bench" / "claims.toml").write_text(entry(id="other") + entry())
+    assert repository.problems() == ["helps: its definition is not committed"]
+
+
+def test_uncommitted_files_are_those_that_a_recording_does_not_write(repository):
+    repository.commit(claims=entry())
+    (repository.folder / "results" / RUN / "base.jsonl").write_text("1\n")
+    assert registration.uncommitted(repository.folder) == []
+    (repository.folder / "bench" / "claims.toml").write_text("")
+    assert registration.uncommitted(repository.folder) == ["bench/claims.toml"]
+
+
+def test_a_folder_without_history_is_named(tmp_path):
+    with pytest.raises(registration.HistoryError, match="git status failed"):
+        registration.uncommitted(tmp_path)
+
+
+def test_the_claims_of_the_study_were_registered_in_time():
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs the repository's history")
+    runs = [f"{scale.model}-{name}" for name, scale in SCALES.items() if scale.folds]
+    assert [problem for run in runs for problem in registration.too_late(load_claims(), run, ROOT)] == []
