@@ -11,6 +11,7 @@ from fixtures.generation.scaffolds import SCAFFOLDS
 from fixtures.runs.registered import ClaimError, load_claims
 from fixtures.stats.claims import Claim, Measured, decide
 from fixtures.stats.contrast import Contrast
+from fixtures.stats.power import power_over_folds
 from fixtures.training.methods import METHODS
 
 CLAIM = Claim("dpo_helps", "", "", "dpo", "sft", "seen_tools", "accuracy", "more", "study", "2026-11-25")
@@ -95,6 +96,35 @@ def test_every_registered_claim_names_arms_that_exist():
             assert arm.method in METHODS
             assert arm.regime in ("", *REGIMES)
             assert arm.scaffold in SCAFFOLDS
+
+
+OVER_FOLDS = [claim for claim in load_claims().values() if claim.folds]
+ITEMS = {"seen_tools": 653, "unseen_tools": 1000}  # over all folds
+
+
+@pytest.mark.parametrize("claim", [c for c in OVER_FOLDS if c.says == "same"], ids=lambda claim: claim.id)
+def test_a_claim_of_equivalence_over_folds_has_the_smallest_margin_with_power(claim):
+    """In steps of half a point, at no difference, from the discordance and adapters' SD that were recorded before."""
+    power = [
+        power_over_folds(ITEMS[claim.split], claim.folds, claim.discordance, claim.adapter_sd, margin / claim.unit)
+        for margin in (claim.margin, claim.margin - 0.5)
+    ]
+    assert power[0] >= 0.8 > power[1]
+
+
+def test_families_are_about_runs_with_folds_or_without():
+    families = {}
+    for claim in load_claims().values():
+        families.setdefault(claim.family, set()).add(bool(claim.folds))
+    assert all(len(kinds) == 1 for kinds in families.values())
+
+
+def test_equivalence_over_folds_needs_what_its_power_rests_on(tmp_path):
+    path = tmp_path / "claims.toml"
+    path.write_text('[a]\ntext=""\nsource=""\nwith="dpo"\nwithout="sft"\nsplit="seen_tools"\nfamily="f"\nfolds=5\n'
+                    'registered=2026-11-28\nmetric="accuracy"\nsays="same"\n')  # fmt: skip
+    with pytest.raises(ClaimError, match="needs the discordance and adapter_sd"):
+        load_claims(path)
 
 
 @pytest.mark.parametrize(
