@@ -13,7 +13,7 @@ LOCK := $(if $(filter cuda13,$(MLX)),requirements-cuda13.lock,requirements.lock)
 STAMP := $(VENV)/.installed-$(MLX)
 
 # make peers [ARGS='--only torch --rounds 1']
-.PHONY: bench test unit replay smoke export serve report claims peers check format lock setup clean
+.PHONY: bench test unit replay smoke study study-status export serve report claims peers check format lock setup clean
 
 bench: setup
 	$(BIN)/python -m pytest bench -k "$(K)" --scale $(SCALE) $(ARGS)
@@ -31,6 +31,13 @@ replay: setup
 # Not every regime, and not every arm on every split: each takes minutes, and shows nothing new at this scale.
 smoke: setup
 	$(BIN)/python -m pytest bench --scale smoke -k "not throughput and not diversity and not rl and not (scaffolds and unseen)" $(ARGS)
+
+# The registered study over folds: what is not recorded yet, until it is stopped; it continues there.
+study: setup
+	$(BIN)/python -m fixtures.runs.study $(ARGS)
+
+study-status: setup
+	$(BIN)/python -m fixtures.runs.study --status
 
 # make export ARM=sft: exports/sft-all_patterns-s0/mlx_lm and …/peft
 export: setup

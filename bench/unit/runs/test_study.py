@@ -1,0 +1,80 @@
+"""The study's queue: what the registered claims need, in their order, until everything is recorded."""
+
+import time
+
+import pytest
+
+from fixtures.modeling.cpu import blas
+from fixtures.runs import evidence, registration, study
+from fixtures.runs.ledger import NotRecordedError, RecordingError
+from fixtures.runs.registered import load_claims
+
+CLAIMS = [claim for claim in load_claims().values() if claim.folds]
+
+
+class Recordings:
+    """A session that knows what was recorded, and records what it is asked for."""
+
+    def __init__(self, error=NotRecordedError):
+        self.known, self.error = set(), error
+        self.at, self.recording = 0, False
+
+    def fold(self, fold):
+        self.at = fold
+        return self
+
+    def judgements(self, arm, split, scaffold):
+        self._result((arm, split, scaffold, self.at))
+
+    def gold_logprobs(self, arm, split):
+        self._result((arm, split, None, self.at))
+
+    def _result(self, key):
+        if self.recording:
+            self.known.add(key)
+        elif key not in self.known:
+            raise self.error("not recorded")
+
+
+def test_the_queue_has_both_arms_of_each_claim_in_each_of_its_folds():
+    queue = study.queue()
+    assert len(queue) == len(set(queue))
+    for claim in CLAIMS:
+        for fold in range(claim.folds):
+            arms = {one.arm for one in queue if (one.split, one.fold) == (claim.split, fold)}
+            assert arms >= {evidence.arm_in(claim, name, fold) for name in claim.arms}
+
+
+def test_the_first_claims_are_decided_first_and_an_arm_follows_the_one_that_it_is_compared_with():
+    names = [(one.arm.method, one.split) for one in study.queue()]
+    first = CLAIMS[0]
+    assert names[0] == (first.arms[1].method, first.split)
+    assert names.index(("dpo", "seen_tools")) > names.index(("sft", "unseen_patterns"))
+    assert names.index(("sft", "seen_tools")) < names.index(("dpo", "seen_tools"))
+
+
+@pytest.mark.parametrize("error", [NotRecordedError, RecordingError])
+def test_what_is_missing_or_incomplete_is_left(error):
+    recordings = Recordings(error)
+    assert study.missing(study.queue(), recordings) == study.queue()
+    done = study.queue()[3]
+    recordings.known.add(tuple(done))
+    assert study.missing(study.queue(), recordings) == [one for one in study.queue() if one != done]
+
+
+def test_a_stopped_study_continues_where_it_was(monkeypatch):
+    recordings = Recordings()
+    monkeypatch.setattr(study, "Bench", lambda options: recordings)
+    monkeypatch.setattr(blas, "preload_blas", lambda *_: None)
+    recordings.recording = True
+    study.run(study.queue()[:7], None)
+    study.run(study.queue()[7:9], time.monotonic() - 1)  # the time is over
+    recordings.recording = False
+    assert study.missing(study.queue(), recordings) == study.queue()[7:]
+
+
+def test_nothing_is_recorded_by_uncommitted_code(monkeypatch):
+    monkeypatch.setattr(registration, "uncommitted", lambda _: ["fixtures/arms.py"])
+    monkeypatch.setattr(study, "recorded_study", Recordings)
+    with pytest.raises(SystemExit, match=r"commit or remove fixtures/arms\.py"):
+        study.main([])
