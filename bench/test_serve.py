@@ -49,6 +49,7 @@ def test_serve_answers_as_the_arm_itself(bench):
     direct = bench.runner.complete(arm, ids, Draw())
     with served(bench, arm) as url:
         session = Bench(replace(bench.options, endpoint=url, model="served"))
+        assert session.endpoint.endpoint.served() == [str(arm)]
         base = Arm("base", format=bench.default_format)
         answers = session.endpoint.complete(base, ids, Draw())
     verdicts = ({i: bench.items.judge(found[i][0]).reasons for i in ids} for found in (direct, answers))

@@ -1,15 +1,17 @@
 """Runs against an endpoint, on loopback: scripted servers that answer BFCL's questions with their gold calls."""
 
 import json
+import threading
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
 from bench.support.oracle_server import answering
-from bench.support.servers import chat_completion, serving
+from bench.support.servers import Handler, chat_completion, serving
 from fixtures.arms import Arm, Draw, Recording
 from fixtures.config import Options
-from fixtures.generation.endpoint import EndpointError
+from fixtures.generation.endpoint import Endpoint, EndpointError
 from fixtures.generation.scaffolds import SCAFFOLDS
 from fixtures.runs import ledger, rescoring
 from fixtures.runs.ledger import NeedsWeightsError
@@ -180,3 +182,36 @@ def test_calls_in_the_text_are_scored_and_reported(bench, examples):
         assert all(judgement.primary.correct for judgement in judgements.values())
         assert set(run.dropped(BASE, "seen_tools", "plain")) == set(judgements)
     assert run.completions(BASE, "seen_tools", Draw())
+
+
+def test_a_server_that_is_too_slow_is_reported_while_it_is_waited_for(bench, examples, monkeypatch):
+    """Found by a new user: eight requests at a time to a server on a CPU all timed out and were retried, silently."""
+    notes, answer, answered = [], answering(examples), threading.Event()
+
+    class Task:
+        def update(self, *_):
+            pass
+
+        def note(self, text):
+            notes.append(text)
+            answered.set()
+
+    def script(request, handler):
+        answered.wait(20)
+        return answer(request, handler)
+
+    with serving(script) as server:
+        run = session(server, bench, timeout_s=0.5, concurrency=2, items=2)
+        run.endpoint.progress = lambda _: nullcontext(Task())
+        run.judgements(BASE, "seen_tools")
+    assert len(notes) == 1
+    assert "no reply within 0 s to 2 requests at a time" in notes[0]
+    assert "--concurrency" in notes[0]
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"data": 7}', b"[]"])
+def test_a_list_of_models_that_is_none_does_not_end_the_run(body):
+    """Found by a new user: mlx_lm.server sends nothing at all where there is no hub's cache."""
+    with serving(lambda *_: None) as server:
+        server.RequestHandlerClass = type("Odd", (Handler,), {"do_GET": lambda self: self.send(200, body)})
+        assert Endpoint(server.url, "served", 5).served() == []
