@@ -60,7 +60,8 @@ def test_k_selects_cells_as_documented():
 
 
 EXPERIMENTS = sorted(path.stem.removeprefix("test_") for path in (ROOT / "bench").glob("test_*.py"))
-NAMED = [name for name in EXPERIMENTS if name not in ("replay", "search")]  # these have options of their own
+WITH_OPTIONS = ("replay", "search", "own_data", "reliability")
+NAMED = [name for name in EXPERIMENTS if name not in WITH_OPTIONS]
 
 
 @pytest.mark.parametrize("experiment", NAMED)
@@ -89,7 +90,7 @@ import sys, pytest
 class Printer:
     def pytest_collection_finish(self, session):
         from fixtures.plugin.axes import BENCH, requirements
-        for arm, split, scaffold in requirements(session.items, session.config.stash[BENCH]):
+        for arm, split, scaffold, _ in requirements(session.items, session.config.stash[BENCH]):
             print("required", arm, split, scaffold)
 sys.exit(pytest.main(["bench", "--collect-only", "-q", *sys.argv[1:]], plugins=[Printer()]))
 """
@@ -226,7 +227,7 @@ def test_the_error_for_an_empty_split_lists_the_loaded_categories(bench, monkeyp
 def test_undecided_claims_count_in_the_holm_correction_of_a_live_run(bench, monkeypatch):
     claim = load_claims()["sft_helps"]
     others = [replace(claim, id=f"other_{k}", found={}) for k in range(9)]
-    live = SimpleNamespace(replay=False, run=next(iter(claim.found)))
+    live = SimpleNamespace(replay=False, run=next(iter(claim.found)), scale=SimpleNamespace(folds=False))
     measured = evidence.measure(Bench(Options(scale="full", model="smollm2_135m", replay=True)), claim)
     monkeypatch.setattr(evidence, "measure", lambda *_: measured)
     (finding,) = evidence.findings(live, [claim, *others]).values()

@@ -69,7 +69,7 @@ def scored(study, examples, monkeypatch):
 
 
 def test_a_claim_is_measured_over_all_items_of_all_folds(study, scored):
-    claim = load_claims()["sft_reaches_unseen_tools"]
+    claim = load_claims()["folds_sft_reaches_unseen_tools"]
     measured = evidence.measure(study, claim)
     contrast = measured.contrast
     assert (contrast.items, contrast.trainings, measured.seeds) == (1000, 5, [0, 1, 2, 3, 4])
@@ -84,9 +84,9 @@ def test_a_claim_is_measured_over_all_items_of_all_folds(study, scored):
 def test_a_claim_is_not_looked_at_before_all_its_folds_are_there(study, scored):
     scored.add(3)
     with pytest.raises(NotRecordedError, match="fold 3"):
-        evidence.measure(study, load_claims()["sft_reaches_unseen_tools"])
-    assert evidence.findings(study, [load_claims()["sft_reaches_unseen_tools"]]) == {}
-    three = replace(load_claims()["sft_reaches_unseen_tools"], folds=3)
+        evidence.measure(study, load_claims()["folds_sft_reaches_unseen_tools"])
+    assert evidence.findings(study, [load_claims()["folds_sft_reaches_unseen_tools"]]) == {}
+    three = replace(load_claims()["folds_sft_reaches_unseen_tools"], folds=3)
     assert evidence.measure(study, three).contrast.items == 600
 
 
