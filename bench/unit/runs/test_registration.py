@@ -21,6 +21,7 @@ split = "unseen_tools"
 metric = "accuracy"
 says = "more"
 margin = {margin}
+folds = 5
 family = "ours"
 registered = 2026-11-28
 """
