@@ -11,9 +11,10 @@ from bench.support.servers import serving
 from fixtures.arms import Arm
 from fixtures.config import Options
 from fixtures.data.custom import load_rows
+from fixtures.prompts import render_text
 from fixtures.report import build
 from fixtures.runs import ledger, rescoring
-from fixtures.runs.items import EmptySplitError
+from fixtures.runs.items import BFCL_CHARACTERS, EmptySplitError
 from fixtures.runs.session import Bench
 from fixtures.storage import assets
 from fixtures.storage.files import ROOT
@@ -162,3 +163,12 @@ def test_repeats_show_reliability_and_an_endpoint_that_is_not_deterministic(rows
     assert f"pass^4 {1 - len(flaky) / 55:.1%}" in text
     assert ("not deterministic at temperature 0: 19 of 55 items" in text) == (temperature == "0")
     assert {request["temperature"] for request in server.requests} == {float(temperature)}
+
+
+def test_times_are_estimated_for_the_length_of_own_rows(bench, examples):
+    """Found by a new user: rows that offer twelve tools took three times as long as the plan said."""
+    measured = sum(len(render_text(example)) for example in examples.values()) / len(examples)
+    assert measured == pytest.approx(BFCL_CHARACTERS, rel=0.01)
+    own = Bench(Options(data=DATA, tools=TOOLS)).items
+    assert own.length == pytest.approx(2.43, abs=0.01)
+    assert bench.items.length == 1
