@@ -84,10 +84,12 @@ def test_every_training_input_is_in_the_adapter_key(monkeypatch):
     rows = [Prompt("a", (1,), (2, 3)), Prompt("b", (4,), (5,))]
     baseline = {
         "model": "m", "method": "sft", "groups": single_rows(rows), "hyper": Hyper(), "seed": 0, "start": ("a", "b"),
+        "precision": "float32",
     }  # fmt: skip
     with_inputs = [Group((rows[0],), np.ones((2, 1))), Group((rows[1],))]
     others = {
         "model": ["n"], "method": ["dpo"], "seed": [1], "start": [("a", "c"), ("c", "b")],
+        "precision": ["bf16"],
         "groups": [single_rows(rows[:1]), single_rows(rows[::-1]), with_inputs],
         "hyper": [replace(Hyper(), **{f.name: getattr(Hyper(), f.name) + 1}) for f in fields(Hyper)],
     }  # fmt: skip
