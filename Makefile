@@ -13,7 +13,7 @@ LOCK := $(if $(filter cuda13,$(MLX)),requirements-cuda13.lock,requirements.lock)
 STAMP := $(VENV)/.installed-$(MLX)
 
 # make peers [ARGS='--only torch --rounds 1']
-.PHONY: bench test unit replay smoke study study-status export serve report claims peers check format lock setup clean
+.PHONY: bench test unit replay smoke study study-status scheduler worker export serve report claims peers check format lock setup clean
 
 bench: setup
 	$(BIN)/python -m pytest bench -k "$(K)" --scale $(SCALE) $(ARGS)
@@ -34,14 +34,21 @@ smoke: setup
 
 # The registered study over folds: what is not recorded yet, until it is stopped; it continues there.
 study: setup
-	$(BIN)/python -m fixtures.runs.study $(ARGS)
+	$(BIN)/python -m fixtures.study $(ARGS)
 
 study-status: setup
-	$(BIN)/python -m fixtures.runs.study --status
+	$(BIN)/python -m fixtures.study --status
 
 # make export ARM=sft: exports/sft-all_patterns-s0/mlx_lm and …/peft
 export: setup
 	$(BIN)/python -m pytest bench -k "test_export and $(ARM)" --export exports --scale $(SCALE) $(ARGS)
+
+# A worker of a Dask cluster, for --cluster: make worker SCHEDULER=tcp://HOST:8786; the scheduler: make scheduler
+scheduler: setup
+	DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=2 $(BIN)/python -m dask scheduler $(ARGS)
+
+worker: setup
+	$(BIN)/python -m dask worker $(SCHEDULER) --nworkers 1 --nthreads 1 --memory-limit 0 --resources callbench=1 $(ARGS)
 
 # An OpenAI-compatible server on loopback: make serve ARM=sft [PORT=8080]
 serve: setup
@@ -82,8 +89,8 @@ $(STAMP): $(LOCK)
 
 # Needs uv. A lock carries hashes and no index URL, so that any mirror serves it.
 lock:
-	uv pip compile pyproject.toml --group dev --extra cpu --universal --generate-hashes --no-emit-index-url --python-version 3.11.4 --quiet --output-file requirements.lock
-	uv pip compile pyproject.toml --group dev --extra cuda13 --universal --generate-hashes --no-emit-index-url --python-version 3.11.4 --quiet --output-file requirements-cuda13.lock
+	uv pip compile pyproject.toml --group dev --extra cpu --extra cluster --universal --generate-hashes --no-emit-index-url --python-version 3.11.4 --quiet --output-file requirements.lock
+	uv pip compile pyproject.toml --group dev --extra cuda13 --extra cluster --universal --generate-hashes --no-emit-index-url --python-version 3.11.4 --quiet --output-file requirements-cuda13.lock
 
 # Keeps the cache of fetched assets, adapters and completions ($$CALLBENCH_CACHE).
 clean:

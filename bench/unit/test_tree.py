@@ -1,6 +1,8 @@
 """The order of the packages, and of the modules inside each: imports point one way."""
 
 import ast
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +14,7 @@ LIBRARY = ROOT / "fixtures"
 # From upstream to downstream: a package imports only from those before it, and from itself.
 PACKAGES = [
     "arms", "config", "storage", "data", "formats", "prompts", "scoring", "stats", "modeling", "generation", "training",
-    "runs", "report", "plugin",
+    "runs", "cluster", "study", "report", "plugin",
 ]  # fmt: skip
 FILES = sorted(LIBRARY.rglob("*.py"))
 
@@ -111,3 +113,13 @@ def test_unit_tests_mirror_the_packages():
 @pytest.mark.parametrize("path", FILES, ids=dotted)
 def test_a_file_is_short_enough_to_read(path):
     assert len(path.read_text().splitlines()) <= 300
+
+
+COMMANDS = ["fixtures.study", "fixtures.runs.serve", "fixtures.cluster.child", "fixtures.cluster.worker", "conftest"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_loads_its_blas_before_mlx(command):
+    """Past bug: `make study` imported MLX first and ran on MLX's own BLAS, in one process, for hours."""
+    code = f"import sys, {command}; sys.exit('mlx.core' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -9,7 +9,7 @@ import pytest
 from fixtures.arms import Arm, Completion, Recording
 from fixtures.config import Options
 from fixtures.modeling.cpu import blas
-from fixtures.plugin import options
+from fixtures.plugin import arguments
 from fixtures.runs import budget, ledger, plan
 from fixtures.runs.inference import NotCachedError
 from fixtures.runs.session import Bench, Requirement
@@ -182,21 +182,21 @@ def test_a_budget_needs_timings(bench):
 
 @pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("1h30m", 5400), ("45s", 45), ("2h", 7200)])
 def test_durations(text, seconds):
-    assert options.duration(text) == seconds
+    assert arguments.duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "30", "m", "30m1h", "-5m", "1.5h"])
 def test_a_malformed_duration_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="needs a time such as 30m"):
-        options.duration(text)
+        arguments.duration(text)
 
 
 def test_negative_seeds_and_a_budget_of_zero_are_refused():
     """Past bug: `--budget 0m` ran everything, `--seed -1` failed in numpy."""
     with pytest.raises(argparse.ArgumentTypeError, match="a time above 0, found '0m'"):
-        options.duration("0m")
+        arguments.duration("0m")
     with pytest.raises(argparse.ArgumentTypeError, match=r"needs seeds from 0 to .* found 0,-1"):
-        options.seeds("0,-1")
+        arguments.seeds("0,-1")
 
 
 def test_timings_are_kept_by_kind_and_model(tmp_path):

@@ -4,8 +4,9 @@ import time
 
 import pytest
 
+from fixtures import study
 from fixtures.modeling.cpu import blas
-from fixtures.runs import evidence, registration, study
+from fixtures.runs import evidence, registration
 from fixtures.runs.ledger import NotRecordedError, RecordingError
 from fixtures.runs.registered import load_claims
 
@@ -65,7 +66,7 @@ def test_what_is_missing_or_incomplete_is_left(error):
 def test_a_stopped_study_continues_where_it_was(monkeypatch):
     recordings = Recordings()
     monkeypatch.setattr(study, "Bench", lambda options: recordings)
-    monkeypatch.setattr(blas, "preload_blas", lambda *_: None)
+    monkeypatch.setattr(blas, "preload_for_command", lambda _: None)
     recordings.recording = True
     study.run(study.queue()[:7], None)
     study.run(study.queue()[7:9], time.monotonic() - 1)  # the time is over

@@ -1,0 +1,196 @@
+"""A session on real worker processes has the same results as one process, whatever happens to the workers."""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from bench.support.clusters import Failing, Killed, cluster
+from bench.unit.cluster.test_entries import files
+from fixtures.arms import Arm
+from fixtures.cluster import child, run
+from fixtures.cluster.child import ClusterError, JobError, Request
+from fixtures.cluster.jobs import Job, jobs_of, needs
+from fixtures.cluster.machine import Machine
+from fixtures.config import Options
+from fixtures.runs.session import Bench, Requirement
+from fixtures.storage import assets
+from fixtures.storage.jsonl import row_text
+
+SFT = Arm("sft", "all_patterns", 0)
+REQUIRED = [Requirement(SFT, "seen_tools", "plain"), Requirement(Arm("base"), "unseen_tools", None)]
+MACHINE = Machine("code", "lock", "3.11", "mlx", "float32", "Zen", "answers")
+
+
+@pytest.fixture(scope="module")
+def options(lively_qwen, tmp_path_factory):
+    """A tiny model on short rows about tools of their own."""
+    path = tmp_path_factory.mktemp("rows") / "lamps.jsonl"
+    path.write_text("".join(row_text(lamp(k)) for k in range(16)))
+    return Options(scale="smoke", model=str(lively_qwen), offline=True, workers=1, data=path)
+
+
+def lamp(k):
+    name, schema = f"lamp_{k // 2}", {"type": "object", "properties": {"level": {"type": "integer"}}}
+    call = {"type": "function", "function": {"name": name, "arguments": {"level": k}}}
+    question = {"role": "user", "content": f"{['dim', 'brighten'][k % 2]} the lamp of room {chr(65 + k)} to {k}"}
+    tools = [{"type": "function", "function": {"name": name, "parameters": schema}}]
+    return {"messages": [question, {"role": "assistant", "tool_calls": [call]}], "tools": tools}
+
+
+def session(options, folder, monkeypatch):
+    monkeypatch.setattr(assets, "cache_root", lambda: folder)
+    monkeypatch.setenv("CALLBENCH_CACHE", str(folder))  # of child processes
+    return Bench(options)
+
+
+def results(folder):
+    """What is cached, without what differs between runs: timings, checks, and the machine of a row."""
+    kinds = ("adapters", "completions", "log_probabilities")
+    return {name: content for name, content in files(folder).items() if name.startswith(kinds)}
+
+
+@pytest.fixture(scope="module")
+def alone(options, tmp_path_factory):
+    """The cached results of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    with pytest.MonkeyPatch.context() as patch:
+        bench = session(options, folder, patch)
+        for job in jobs_of(bench, REQUIRED):
+            job.run(bench)
+    return results(folder)
+
+
+def same(found, expected):
+    """Whether two caches have the same results; rows come back in another order, and with their machine."""
+
+    def rows(content):
+        return sorted(line.split(b', "machine"')[0].split(b', "checksum"')[0] for line in content.splitlines())
+
+    assert found.keys() == expected.keys()
+    for name, content in expected.items():
+        if name.endswith(".jsonl"):
+            assert rows(found[name]) == rows(content), name
+        else:
+            assert found[name] == content, name
+
+
+def test_two_workers_make_what_one_process_makes(options, alone, tmp_path, monkeypatch):
+    bench, said = session(options, tmp_path / "home", monkeypatch), []
+    with cluster(tmp_path) as workers:
+        bench.options = replace(options, cluster=workers.address)
+        run.make(bench, REQUIRED, said.append)
+    same(results(tmp_path / "home"), alone)
+    assert not any(job.uses(Bench(options)) is None for job in jobs_of(Bench(options), REQUIRED))
+    assert all(results(tmp_path / str(k)) for k in range(2))  # both have worked
+    assert b'"machine"' in next(v for n, v in results(tmp_path / "home").items() if n.startswith("completions"))
+    assert any(workers.address in text for text in said)
+
+
+def test_a_killed_worker_loses_nothing(options, alone, tmp_path, monkeypatch):
+    """One of two workers is killed with its whole process group while both work."""
+    bench = session(options, tmp_path / "home", monkeypatch)
+    with cluster(tmp_path) as workers:
+        bench.options = replace(options, cluster=workers.address)
+
+        def kill():
+            while not list(tmp_path.glob("?/checks/*")) or not list(tmp_path.glob("?/pace.jsonl")):
+                time.sleep(0.05)
+            os.killpg(workers.workers[0].pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill, daemon=True)
+        killer.start()
+        run.make(bench, REQUIRED, lambda _: None)
+        killer.join(timeout=60)
+        assert workers.workers[0].poll() is not None
+    same(results(tmp_path / "home"), alone)
+
+
+def test_a_worker_with_other_numerics_is_refused(options, tmp_path, monkeypatch):
+    bench = session(options, tmp_path / "home", monkeypatch)
+    monkeypatch.setattr(child, "hello", lambda options: MACHINE)  # the session's own
+    said = []
+    with cluster(tmp_path, workers=1) as workers:
+        bench.options = replace(options, cluster=workers.address)
+        with pytest.raises(ClusterError, match="all 1 workers were refused"):
+            run.make(bench, REQUIRED, said.append)
+    assert "(here lock)" in said[-1]
+
+
+def test_a_worker_that_would_run_several_jobs_at_once_is_refused(options, tmp_path, monkeypatch):
+    bench, said = session(options, tmp_path / "home", monkeypatch), []
+    with cluster(tmp_path, workers=1, resources="") as workers:
+        bench.options = replace(options, cluster=workers.address)
+        with pytest.raises(ClusterError, match="were refused"):
+            run.make(bench, REQUIRED, said.append)
+    assert "no resource callbench" in said[-1]
+
+
+@pytest.mark.parametrize("kind", [Killed, Failing])
+def test_a_job_that_always_fails_is_given_up(kind, options, tmp_path, monkeypatch):
+    """It is tried three times; its arm then raises in every test that needs it, and is not tried again here."""
+    bench = session(options, tmp_path / "home", monkeypatch)
+    monkeypatch.setattr(run, "jobs_of", lambda *_: [kind(SFT, 0)])
+    monkeypatch.setattr(Job, "uses", lambda *_: None)
+    with cluster(tmp_path, workers=1) as workers:
+        bench.options = replace(options, cluster=workers.address)
+        run.make(bench, [REQUIRED[0]], lambda _: None)
+    with pytest.raises(ClusterError, match="train sft-all_patterns-s0 failed") as error:
+        bench.judgements(SFT, "seen_tools")
+    assert ("-9: killed" if kind is Killed else "the disk is full") in str(error.value)
+
+
+def test_without_a_scheduler_or_a_worker_the_error_says_what_to_start(options, tmp_path, monkeypatch):
+    bench = session(replace(options, cluster="tcp://127.0.0.1:9"), tmp_path / "home", monkeypatch)
+    monkeypatch.setattr(run, "CONNECT_S", 1.0)
+    monkeypatch.setattr(child, "hello", lambda options: MACHINE)
+    with pytest.raises(ClusterError, match="Start one: dask scheduler"):
+        run.make(bench, REQUIRED, lambda _: None)
+    with cluster(tmp_path, workers=0) as workers:
+        bench.options = replace(options, cluster=workers.address)
+        with pytest.raises(ClusterError, match=r"no worker.*make worker"):
+            run.make(bench, REQUIRED, lambda _: None)
+
+
+def test_a_child_ends_with_its_parent_and_tells_why_it_died(options):
+    with pytest.raises(JobError, match="exit code -9"):
+        child.ask(Request(options, Killed(SFT, 0)))
+    with pytest.raises(JobError, match="the disk is full"):
+        child.ask(Request(options, Failing(SFT, 0)))
+
+
+def test_jobs_come_after_what_they_need(options, tmp_path, monkeypatch):
+    """DPO starts from SFT; splits are cut into blocks; each job is there once."""
+    bench = session(replace(options, items=None), tmp_path, monkeypatch)
+    dpo = Arm("dpo", "all_patterns", 0)
+    monkeypatch.setattr("fixtures.cluster.jobs.BLOCK", 4)
+    required = [Requirement(dpo, "seen_tools", scaffold) for scaffold in ("plain", "repair")]
+    jobs = jobs_of(bench, [*required, *REQUIRED])
+    assert len(jobs) == len(set(jobs))
+    assert all(needs(job) in jobs[: jobs.index(job)] for job in jobs if needs(job))
+    assert [str(job) for job in jobs[:2]] == ["train sft-all_patterns-s0", "train dpo-all_patterns-s0"]
+    asked = [i for job in jobs if job.arm == dpo for i in job.ids]
+    assert sorted(asked) == sorted(bench.items.test_ids("seen_tools"))
+    assert max(len(job.ids) for job in jobs) == 4
+
+
+@pytest.mark.parametrize(
+    ("field", "mixed", "refused"),
+    [
+        ("lock", False, True),
+        ("lock", True, False),
+        ("canary", False, True),
+        ("core", True, False),
+        ("code", True, True),
+    ],
+)
+def test_what_may_differ_between_machines(field, mixed, refused):
+    other = replace(MACHINE, **{field: "other"})
+    refusal = other.refusal(MACHINE, mixed=mixed)
+    assert bool(refusal) == refused
+    assert not refused or f"{field} other (here {getattr(MACHINE, field)})" in refusal
+    assert other.hash != MACHINE.hash
+    assert MACHINE.refusal(MACHINE, mixed=False) == ""
