@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.cluster.entries import MACHINE, NOTHING, Entries, pack, unpack
-from fixtures.storage import cache, jsonl
+from fixtures.cluster.entries import NOTHING, Entries, pack, unpack
+from fixtures.storage import cache, jsonl, origins
 from fixtures.storage.cache import Use
 from fixtures.storage.files import FileError
 
@@ -91,8 +91,13 @@ def test_a_cache_keeps_what_it_has(tmp_path):
 
 
 def test_rows_get_the_hash_of_their_machine(tmp_path):
-    unpack(pack(filled(tmp_path / "home"), everything()), tmp_path / "other", "m1")
-    assert [row[MACHINE] for row in jsonl.read_checked(tmp_path / "other" / ROWS, dict, repair=False)] == ["m1", "m1"]
+    other = tmp_path / "other"
+    unpack(pack(filled(tmp_path / "home"), everything()), other, "m1")
+    assert [row["machine"] for row in jsonl.read_checked(other / ROWS, dict, repair=False)] == ["m1", "m1"]
+    assert origins.machines(other, [ROWS]) == origins.machines(other, [ADAPTER]) == {"m1": {}}
+    origins.describe(other, "m1", {"core": "Zen"})
+    assert origins.machines(other, [ROWS, ADAPTER]) == {"m1": {"core": "Zen"}}
+    assert origins.machines(tmp_path / "home", [ROWS, ADAPTER]) == {}
 
 
 names = st.dictionaries(st.sampled_from("abc"), st.dictionaries(st.sampled_from("xyz"), st.just({"v": 1})))
