@@ -13,7 +13,7 @@ LOCK := $(if $(filter cuda13,$(MLX)),requirements-cuda13.lock,requirements.lock)
 STAMP := $(VENV)/.installed-$(MLX)
 
 # make peers [ARGS='--only torch --rounds 1']
-.PHONY: bench test unit replay smoke study study-status scheduler worker export serve report claims peers check format lock setup clean
+.PHONY: bench test unit replay smoke study study-status scheduler worker export serve report claims peers faults check format lock setup clean
 
 bench: setup
 	$(BIN)/python -m pytest bench -k "$(K)" --scale $(SCALE) $(ARGS)
@@ -67,6 +67,10 @@ claims: setup
 peers: setup
 	$(BIN)/python -m bench.peers.compare $(ARGS)
 	$(BIN)/python -m bench.peers.served
+
+# Not part of CI: kill -9, a full disk and read-only places at 100 writes each; takes hours. ARGS='--times 5'
+faults: setup
+	$(BIN)/python -m bench.faults.run $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -80,7 +80,7 @@ def write(path, kind="qwen2", quantization="F16", tied=False, **changes):
     writer.add_token_merges(["a b"])
     writer.add_bos_token_id(TOKENS.index("<|im_start|>"))
     writer.add_eos_token_id(TOKENS.index("<|im_end|>"))
-    writer.add_chat_template(TEMPLATE)
+    writer.add_chat_template(changes.get("template", TEMPLATE))
     for name, value in tree_flatten(module.parameters()):
         array = np.array(value)
         matrix = array.ndim == 2

@@ -1,0 +1,142 @@
+"""What is disturbed: a wheel is fetched, a model converted, an arm trained, evaluated, recorded, rescored, reported."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fixtures.storage import assets, files
+
+HERE = Path(__file__).parent
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+FETCH = """
+import json, sys
+from fixtures.storage import assets
+assets.fetch(assets.Asset(**json.load(open(sys.argv[1]))))
+"""
+VOLATILE = {"at", "seconds", "pace", "gflops", "commit"}  # in run.json: they differ between any two runs
+TIMEOUT_S = 300
+
+
+@dataclass
+class Workload:
+    """A copy of the checkout, a cache of its own, and the commands."""
+
+    folder: Path
+
+    @property
+    def tree(self):
+        return self.folder / "tree"
+
+    @property
+    def cache(self):
+        return self.folder / "cache"
+
+    def prepare(self):
+        """The checkout's tracked files, a tiny GGUF model, rows, and an index with one wheel."""
+        from bench.unit.modeling.test_gguf import write
+
+        names = subprocess.run(["git", "ls-files", "-z"], cwd=files.ROOT, capture_output=True, check=True).stdout
+        for name in names.decode().split("\0"):
+            if name and not name.startswith("results/") and (files.ROOT / name).is_file():
+                (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(files.ROOT / name, self.tree / name)
+        (self.folder / "index").mkdir()
+        write(self.folder / "tiny.gguf", template=TEMPLATE)
+        (self.folder / "lamps.jsonl").write_text("".join(json.dumps(_lamp(k)) + "\n" for k in range(16)))
+        (self.folder / "asset.json").write_text(json.dumps(asdict(_wheel(self.folder / "index"))))
+
+    def reset(self):
+        """Forget all results, as before a first run."""
+        for place in (self.cache, self.tree / "results", self.tree / "snapshots", self.tree / "page"):
+            shutil.rmtree(place, ignore_errors=True)
+        self.cache.mkdir(mode=0o700)
+        shutil.copytree(files.ROOT / "snapshots", self.tree / "snapshots")
+
+    def commands(self):
+        own = [
+            "--data",
+            str(self.folder / "lamps.jsonl"),
+            "--model",
+            str(self.folder / "tiny.gguf"),
+            "--scale",
+            "smoke",
+        ]
+        pytest = ["-m", "pytest", "bench", *own, "-p", "no:cacheprovider", "-q"]
+        live = ["-k", "generalization", "--record", "--workers", "1", "-p", "bench.faults.eager"]
+        return {
+            "fetch": ["-c", FETCH, str(self.folder / "asset.json")],
+            "train, evaluate, record": [*pytest, *live],
+            "update snapshots": [*pytest, "--replay", "--snapshot-update"],
+            "report": ["-m", "fixtures.report", *own, "--to", "page"],
+        }
+
+    def run(self, fault=None):
+        """All commands; one that fails ends the run, as in a script with `set -e`. Returns its output, or None."""
+        roots = [str(self.cache), *(str(self.tree / name) for name in ("results", "snapshots", "page"))]
+        log = self.folder / "writes.log"
+        log.unlink(missing_ok=True)
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        env |= {"CALLBENCH_CACHE": str(self.cache), "PYTHONPATH": str(HERE / "inject")}
+        env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.folder / "index"), "OPENBLAS_NUM_THREADS": "1"}
+        env["CALLBENCH_FAULTS"] = json.dumps({"roots": roots, "log": str(log)} | (fault or {}))
+        for name, command in self.commands().items():
+            done = subprocess.run(
+                [sys.executable, *command], cwd=self.tree, env=env, start_new_session=True, check=False,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_S,
+            )  # fmt: skip
+            if done.returncode:
+                return f"{name}: exit {done.returncode}\n{done.stdout}"
+        return None
+
+    def writes(self):
+        """What the latest run wrote, in order."""
+        return [line.strip() for line in (self.folder / "writes.log").read_text(errors="replace").splitlines()]
+
+    def results(self):
+        """All bytes that a run leaves, but for times."""
+        kept = {}
+        for root in (self.cache, self.tree / "results", self.tree / "snapshots"):
+            for path in sorted(path for path in root.rglob("*") if path.is_file()):
+                name = str(path.relative_to(self.folder))
+                if path.suffix != ".lock" and path.name not in ("pace.jsonl", "checked.json") and "/blas/" not in name:
+                    kept[name] = _without_times(path)
+        kept["page"] = sorted(str(path.relative_to(self.tree)) for path in (self.tree / "page").rglob("*"))
+        return kept
+
+
+def _without_times(path):
+    if path.name != "run.json":
+        return path.read_bytes()
+    return json.dumps(_dropped(json.loads(path.read_text())), sort_keys=True)
+
+
+def _dropped(value):
+    if isinstance(value, dict):
+        return {key: _dropped(item) for key, item in value.items() if key not in VOLATILE}
+    return value
+
+
+def _lamp(k):
+    name, schema = f"lamp_{k // 2}", {"type": "object", "properties": {"level": {"type": "integer"}}}
+    call = {"type": "function", "function": {"name": name, "arguments": {"level": k}}}
+    question = {"role": "user", "content": f"{['dim', 'brighten'][k % 2]} the lamp of room {chr(65 + k)} to {k}"}
+    tools = [{"type": "function", "function": {"name": name, "parameters": schema}}]
+    return {"messages": [question, {"role": "assistant", "tool_calls": [call]}], "tools": tools}
+
+
+def _wheel(index):
+    wheel = index / "demo-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("demo/data.txt", "hello" * 200_000)
+        archive.writestr("demo-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
+        archive.writestr("demo-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("demo-1.0.dist-info/RECORD", "")
+    return assets.Asset("demo", "1.0", files.sha256_of(wheel), wheel.stat().st_size, "MIT", "demo/")
