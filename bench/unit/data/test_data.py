@@ -1,5 +1,6 @@
 """The real BFCL items and the tracked splits: held-out items and tools do not appear in training."""
 
+import math
 from collections import Counter
 from dataclasses import asdict
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.support.match_answer import match_answer
-from fixtures.data import regimes, splits
+from fixtures.data import folds, regimes, splits
 from fixtures.data.bfcl import CATEGORIES, DatasetError, gold_calls
 from fixtures.formats import render_calls
 from fixtures.prompts import render_prompts, render_question
@@ -141,6 +142,24 @@ def test_regimes_of_equal_size_differ_only_in_their_patterns(bench, partition):
     assert counts["four_320"] == dict.fromkeys(CATEGORIES, 80)
     simple = {i for i in selected["four_320"] if examples[i].category.endswith("simple")}
     assert simple < selected["simple_320"]
+
+
+def test_every_tenth_item_has_no_fitting_tool(bench, partition):
+    """In any prefix, because a scale takes the first items; never a question of the test split."""
+    examples, tested = bench.items.examples, regimes.SPLITS["irrelevance"].select(partition, bench.items.examples)
+    ids = regimes.REGIMES["with_irrelevance"](partition, examples)
+    without = [examples[i].category == "irrelevance" for i in ids]
+    assert all(sum(without[:n]) == math.ceil(n / 10) for n in range(1, len(ids) + 1))
+    assert set(ids).isdisjoint(tested)
+    assert [i for i in ids if examples[i].category != "irrelevance"] == list(partition.train)
+
+
+def test_the_learning_curve_is_nested(bench):
+    examples = bench.items.examples
+    for fold in folds.load_folds():
+        first, second = (set(regimes.REGIMES[f"first_{n}"](fold, examples)) for n in (100, 200))
+        assert first < second < set(fold.train[:400])
+        assert (len(first), len(second)) == (100, 200)
 
 
 def test_irrelevant_questions_have_no_gold_call(bench):

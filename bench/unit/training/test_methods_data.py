@@ -11,7 +11,7 @@ from fixtures.modeling import lora
 from fixtures.modeling.batching import Group, collate, target_losses
 from fixtures.prompts import Prompt
 from fixtures.training.method import ScoredSample
-from fixtures.training.methods import METHODS, dpo, grpo, rft, second_epoch, sft
+from fixtures.training.methods import METHODS, dpo, grpo, grpo_exact, rft, second_epoch, sft
 
 GOLD = [Prompt(f"q{k}", (2, 3, 4 + k), (10 + k, 1)) for k in range(6)]
 SAMPLES = {  # question → completion and reward of each sample; 1 is correct
@@ -48,7 +48,7 @@ class FakeRound:
 def test_no_method_on_top_of_sft_has_a_higher_learning_rate_than_sft():
     """At any scale. Past bug: at the full scale, a second epoch had five times the learning rate of the first."""
     for usual in (Hyper(), *HYPERS.values()):
-        for name in ("second_epoch", "rft", "dpo", "grpo"):
+        for name in ("second_epoch", "rft", "dpo", "grpo", "grpo_exact"):
             assert METHODS[name].hyper(usual).lr <= usual.lr
     assert METHODS["dpo"].hyper(Hyper(lr=2e-3, final_lr=2e-4), epochs=3) == Hyper(
         lr=1e-5, final_lr=1e-6, batch_size=4, epochs=3
@@ -114,6 +114,16 @@ def test_a_grpo_group_is_all_samples_of_a_question_with_unequal_rewards():
     assert groups[0].token_inputs[:, 0] == pytest.approx([low] * 3 + [high] * 8)
     assert groups[1].token_inputs[:, 0] == pytest.approx([1, 1, -1, -1, -1, 1, 1, -1])
     assert groups[2].token_inputs[:, 0] == pytest.approx([high] * 2 + [low] * 2 + [high] * 4)
+
+
+def test_an_exact_reward_sees_only_whether_an_answer_is_correct():
+    """q2's samples differ in partial credit only: graded GRPO learns from them, exact GRPO does not."""
+    graded, exact = ({group.rows[0].id for group in m.METHOD.groups(FakeRound())} for m in (grpo, grpo_exact))
+    assert graded - exact == {"q2"}
+    (first,) = (group for group in grpo_exact.METHOD.groups(FakeRound()) if group.rows[0].id == "q0")
+    advantages = sorted({round(float(value), 6) for value in first.token_inputs[:, 0]})
+    assert advantages == pytest.approx([-math.sqrt(3), 1 / math.sqrt(3)], abs=1e-5)  # one of four is wrong
+    assert grpo_exact.METHOD.hyper(Hyper()) == grpo.METHOD.hyper(Hyper())
 
 
 def test_grpo_adds_log_probabilities_under_the_sampling_and_the_initial_adapter():
