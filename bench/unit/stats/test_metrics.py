@@ -1,12 +1,14 @@
 """Numbers checked against hand-computed and published values."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.scoring.verdict import Verdict
-from fixtures.stats.accuracy import Accuracy, Paired, accuracy_of, balanced, compare
+from fixtures.stats.accuracy import Accuracy, Mean, Paired, accuracy_of, balanced, compare, points_interval
 
 counts = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -76,3 +78,11 @@ def test_comparison_counts_flips_item_by_item():
 def test_comparison_refuses_different_items():
     with pytest.raises(ValueError, match="same items"):
         compare({"a": Verdict("ok")}, {"b": Verdict("ok")})
+
+
+def test_a_number_without_an_interval_says_why():
+    """Past bug: with all items in one cluster, F1 was shown as `71.0 ± inf`."""
+    mean = Mean(0.71, -math.inf, math.inf, 12)
+    shown = [mean.plus_minus, mean.percent, points_interval(0.1, -math.inf, math.inf)]
+    assert all("one cluster: no interval" in text and "inf" not in text for text in shown)
+    assert Mean(0.71, 0.61, 0.81, 12).plus_minus == "71.0 ± 10.0"
