@@ -115,7 +115,7 @@ def forever(model, shard, on_message):
 
 def test_a_worker_whose_home_died_ends_quietly(lively_qwen, capfd):
     """Past bug: it printed a traceback of a broken pipe."""
-    worker = worker_pool._Worker(1, str(lively_qwen), True)
+    worker = worker_pool._Worker(1, (str(lively_qwen), "float32", True))
     worker.start(forever, None, 1)
     assert worker.pipe.poll(60)
     worker.pipe.close()  # as the kernel does for a process that died
