@@ -1,0 +1,77 @@
+"""The report of a run over folds: each fold's own items, counted together."""
+
+import pytest
+
+from fixtures.arms import Arm, Completion, Recording
+from fixtures.config import Options
+from fixtures.data.bfcl import gold_calls
+from fixtures.formats import render_calls
+from fixtures.report import build
+from fixtures.report.cells import Cell, gather
+from fixtures.report.comparisons import comparison_table, contrast_of
+from fixtures.runs import ledger
+from fixtures.runs.session import Bench
+from fixtures.scoring.verdict import OK, Verdict, unanimous
+
+SPLIT = "seen_tools"
+
+
+def answers(bench, arm, every):
+    """An arm's recording in one fold: each `every`-th answer is the gold one, the others are empty lists."""
+    texts = {}
+    for k, i in enumerate(bench.items.test_ids(SPLIT)):
+        text = render_calls(gold_calls(bench.items.examples[i])) if k % every == 0 else "[]"
+        texts[i] = Completion(i, "0" * 16, text, 5, "stop")
+    verdicts = {i: bench.items.judge(completion) for i, completion in texts.items()}
+    training = {"model": "m", "weights": {str(arm): f"w{arm.seed}"} if arm.regime else {}}
+    ledger.record_completions(bench.recorded.folder, Recording(arm), texts, verdicts, training)
+    return sum(verdict.primary.correct for verdict in verdicts.values())
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Base is right in every fourth answer of folds 0 and 1, SFT in every second; and how many are correct."""
+    monkeypatch.setattr(ledger, "RESULTS", tmp_path)
+    bench = Bench(Options(scale="study", seeds=(0, 1, 2, 3, 4), replay=True))
+    correct = {
+        "base": [answers(bench.fold(f), Arm("base"), 4) for f in (0, 1)],
+        "sft": [answers(bench.fold(f), Arm("sft", "all_patterns", f), 2) for f in (0, 1)],
+    }
+    return Bench(bench.options), correct
+
+
+def test_folds_are_counted_together(study):
+    bench, correct = study
+    cells = {cell.arm: cell for cell in gather(bench)}
+    n = sum(len(bench.fold(f).items.test_ids(SPLIT)) for f in (0, 1))
+    for arm, counts in correct.items():
+        level = cells[arm].level()
+        assert level.correct == tuple(counts)
+        assert level.items == n
+        assert level.value == pytest.approx(sum(counts) / n)
+        assert level.low < level.value < level.high
+        assert sum(cells[arm].reasons().values()) == pytest.approx(n)
+    contrast = contrast_of(cells["base"], cells["sft"])
+    assert contrast.items == n
+    assert contrast.trainings == 2
+    assert contrast.difference == pytest.approx((sum(correct["sft"]) - sum(correct["base"])) / n)
+    assert [row[1:3] for row in comparison_table(list(cells.values())).rows] == [("sft", "base")]
+
+
+def test_the_page_names_each_fold(study, tmp_path):
+    build.write(study[0], tmp_path / "page")
+    text = (tmp_path / "page" / "index.html").read_text()
+    assert all(f'"{arm}, fold {fold}"' in text for arm in ("base", "sft") for fold in (0, 1))
+    assert "seed 0" not in text
+
+
+def test_an_item_of_two_folds_counts_twice():
+    """unseen_patterns has items that are seen in one fold and unseen in another; both answers are one cluster's."""
+    right, wrong = unanimous(OK), unanimous(Verdict("call_count"))
+    judgements = {0: {"a": right, "b": wrong}, 1: {"a": right, "c": right}}
+    clusters = {"a": 0, "b": 1, "c": 2}
+    cell = Cell("sft", "no_parallel_multiple", "plain", "unseen_patterns", judgements, 5.0, None, clusters, folds=True)
+    assert (cell.level().correct, cell.level().items) == ((1, 2), 4)
+    assert cell.level().value == 0.75
+    assert cell.level(["a"]).items == 2
+    assert cell.reasons() == {"ok": 3.0, "call_count": 1.0}
