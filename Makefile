@@ -26,6 +26,7 @@ unit: setup
 replay: setup
 	$(BIN)/python -m pytest bench --replay --seed 0,1 $(ARGS)
 	$(BIN)/python -m pytest bench --replay --scale full --model smollm2_135m --seed 0,1,2,3 $(ARGS)
+	$(BIN)/python -m pytest bench --replay --scale study --fold 0,1,2,3,4 $(ARGS)
 	$(BIN)/python -m pytest bench --replay --scale smoke $(ARGS)
 
 # Not every regime, and not every arm on every split: each takes minutes, and shows nothing new at this scale.
