@@ -23,6 +23,7 @@ class Cluster:
 
     address: str
     workers: list
+    scheduler: subprocess.Popen
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def cluster(folder, workers=2, resources="callbench=1"):
         address = json.loads(file.read_text())["address"]
         with distributed.Client(address) as client:
             _wait(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == workers)
-        yield Cluster(address, processes[1:])
+        yield Cluster(address, processes[1:], processes[0])
     finally:
         for process in processes:
             with suppress(ProcessLookupError):  # a test killed it

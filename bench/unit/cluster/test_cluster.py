@@ -5,16 +5,19 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
+import distributed
 import pytest
 
 from bench.support.clusters import Failing, Killed, cluster
 from bench.unit.cluster.test_entries import files
 from fixtures.arms import Arm
-from fixtures.cluster import child, run
+from fixtures.cluster import child, run, worker
 from fixtures.cluster.child import ClusterError, JobError, Request
 from fixtures.cluster.jobs import Job, jobs_of, needs
 from fixtures.cluster.machine import Machine
+from fixtures.cluster.worker import Terms
 from fixtures.config import Options
 from fixtures.runs.session import Bench, Requirement
 from fixtures.storage import assets
@@ -107,6 +110,41 @@ def test_a_killed_worker_loses_nothing(options, alone, tmp_path, monkeypatch):
         killer.join(timeout=60)
         assert workers.workers[0].poll() is not None
     same(results(tmp_path / "home"), alone)
+
+
+def test_a_scheduler_that_is_gone_is_an_error_and_the_next_run_goes_on(options, alone, tmp_path, monkeypatch):
+    """What had come back is kept; without a cluster, the session makes the rest by itself."""
+    bench = session(options, tmp_path / "home", monkeypatch)
+    with cluster(tmp_path) as workers:
+        bench.options = replace(options, cluster=workers.address)
+
+        def kill():
+            while not list(tmp_path.glob("?/pace.jsonl")):
+                time.sleep(0.05)
+            workers.scheduler.kill()
+
+        threading.Thread(target=kill, daemon=True).start()
+        with pytest.raises(ClusterError, match=r"scheduler.*run again"):
+            run.make(bench, REQUIRED, lambda _: None)
+    rest = Bench(options)
+    for job in jobs_of(rest, REQUIRED):
+        job.run(rest)
+    same(results(tmp_path / "home"), alone)
+
+
+def test_a_worker_that_joins_late_is_refused_at_its_first_job(options, monkeypatch):
+    events, callbacks = [], []
+    fake = SimpleNamespace(
+        address="tcp://late", log_event=lambda topic, event: events.append(event), close_gracefully="leaves",
+        loop=SimpleNamespace(add_callback=callbacks.append),
+    )  # fmt: skip
+    monkeypatch.setattr(worker, "get_worker", lambda: fake)
+    monkeypatch.setattr(child, "hello", lambda _: replace(MACHINE, core="SkylakeX"))
+    monkeypatch.setattr(worker, "_machines", {})
+    with pytest.raises(distributed.Reschedule):
+        worker.run(Request(options, Job(SFT, 0)), Terms(MACHINE, mixed=False), None)
+    assert events == [{"refused": "tcp://late", "reason": "core SkylakeX (here Zen)"}]
+    assert callbacks == ["leaves"]
 
 
 def test_a_worker_with_other_numerics_is_refused(options, tmp_path, monkeypatch):
