@@ -10,6 +10,7 @@ import pytest
 from fixtures.arms import Arm, Draw
 from fixtures.config import VERSIONS, Decoding, Hyper, Scale
 from fixtures.data import regimes
+from fixtures.generation.scaffolds import scaffold_of
 from fixtures.modeling import lora
 from fixtures.runs import inference, runner
 from fixtures.storage import jsonl, timings
@@ -335,9 +336,28 @@ def test_the_graded_metric_agrees_with_the_models_logits(arms, bench):
     assert graded.right == (graded.choice in bench.items.examples[item].gold_names)
 
 
-def test_few_shot_examples_precede_each_question_and_come_from_training(arms, ids):
+def draws(*names):
+    return [scaffold_of(name).draw for name in names]
+
+
+def test_what_a_draw_adds_is_in_the_prompt_and_in_nothing_else(arms, ids):
+    """Two sets of shots have no example in common; an instruction follows the question; keys stay as they were."""
     session = arms()
-    (shot,), (prompt,) = session.shots(1), session.prompts(ids[:1], shots=1)
+    first, second, brief = draws("few_shot", "few_shot_b", "brief_reasoning")
+    assert {shot.id for shot in session.shots(first)}.isdisjoint(shot.id for shot in session.shots(second))
+    plain, *changed = (session.prompts(ids[:1], draw)[0] for draw in (Draw(), first, second, brief))
+    assert len({prompt.sha256 for prompt in (plain, *changed)}) == 4
+    text = session.inference.model.tokenizer.decode(changed[-1].tokens)
+    question = session.examples[ids[0]].question
+    assert f"{question}\n\n{brief.instruction}" in text
+    assert all(prompt.completion == plain.completion for prompt in changed)
+    specs = [inference.completion_spec(session.base, Decoding(draw=draw)) for draw in (Draw(), first, second, brief)]
+    assert all(spec == specs[0] for spec in specs)
+
+
+def test_few_shot_examples_precede_each_question_and_come_from_training(arms, ids):
+    session, one_shot = arms(), Draw("one_shot", shots=1)
+    (shot,), (prompt,) = session.shots(one_shot), session.prompts(ids[:1], one_shot)
     bare, text = session.prompts(ids[:1])[0], session.inference.model.tokenizer.decode(prompt.tokens)
     assert shot.id in session.training_ids("all_patterns")
     assert shot.question in text
