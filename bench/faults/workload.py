@@ -9,6 +9,7 @@ import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.support.lamps import lamp
 from fixtures.storage import assets, files
 
 HERE = Path(__file__).parent
@@ -50,7 +51,7 @@ class Workload:
                 shutil.copy2(files.ROOT / name, self.tree / name)
         (self.folder / "index").mkdir()
         write(self.folder / "tiny.gguf", template=TEMPLATE)
-        (self.folder / "lamps.jsonl").write_text("".join(json.dumps(_lamp(k)) + "\n" for k in range(16)))
+        (self.folder / "lamps.jsonl").write_text("".join(json.dumps(lamp(k)) + "\n" for k in range(16)))
         (self.folder / "asset.json").write_text(json.dumps(asdict(_wheel(self.folder / "index"))))
 
     def reset(self):
@@ -122,14 +123,6 @@ def _dropped(value):
     if isinstance(value, dict):
         return {key: _dropped(item) for key, item in value.items() if key not in VOLATILE}
     return value
-
-
-def _lamp(k):
-    name, schema = f"lamp_{k // 2}", {"type": "object", "properties": {"level": {"type": "integer"}}}
-    call = {"type": "function", "function": {"name": name, "arguments": {"level": k}}}
-    question = {"role": "user", "content": f"{['dim', 'brighten'][k % 2]} the lamp of room {chr(65 + k)} to {k}"}
-    tools = [{"type": "function", "function": {"name": name, "parameters": schema}}]
-    return {"messages": [question, {"role": "assistant", "tool_calls": [call]}], "tools": tools}
 
 
 def _wheel(index):

@@ -11,6 +11,7 @@ import distributed
 import pytest
 
 from bench.support.clusters import Failing, Killed, cluster
+from bench.support.lamps import lamp
 from bench.unit.cluster.test_entries import files
 from fixtures.arms import Arm
 from fixtures.cluster import child, run, worker
@@ -34,14 +35,6 @@ def options(lively_qwen, tmp_path_factory):
     path = tmp_path_factory.mktemp("rows") / "lamps.jsonl"
     path.write_text("".join(row_text(lamp(k)) for k in range(16)))
     return Options(scale="smoke", model=str(lively_qwen), offline=True, workers=1, data=path)
-
-
-def lamp(k):
-    name, schema = f"lamp_{k // 2}", {"type": "object", "properties": {"level": {"type": "integer"}}}
-    call = {"type": "function", "function": {"name": name, "arguments": {"level": k}}}
-    question = {"role": "user", "content": f"{['dim', 'brighten'][k % 2]} the lamp of room {chr(65 + k)} to {k}"}
-    tools = [{"type": "function", "function": {"name": name, "parameters": schema}}]
-    return {"messages": [question, {"role": "assistant", "tool_calls": [call]}], "tools": tools}
 
 
 def session(options, folder, monkeypatch):
