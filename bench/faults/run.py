@@ -10,6 +10,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.faults.workload import Workload
@@ -20,6 +21,8 @@ KINDS = {
     "kill": "kill -9 of all processes",
     "full": "the disk is full from then on",
     "read-only": "all places are read-only from then on",
+    "damage": "one byte of one cached file is changed after a run",
+    "together": "two runs at once on one cache",
 }
 
 
@@ -50,14 +53,14 @@ def inject(workload, kinds, times, chance):
     for kind in kinds:
         places, rows = Counter(), {"injected": 0, "survived": 0, "lost": [], "without a message": []}
         for at in chance.sample(range(1, len(writes) + 1), min(times, len(writes))):
-            place = _place(writes[at - 1])
+            place = _place(writes[at - 1]) if kind in ("kill", "full", "read-only") else "a whole run"
             outcome = disturbed(workload, {"kind": kind, "at": at}, expected)
             print(f"{kind} at write {at} ({place}): {outcome or 'survived'}", flush=True)
             places[place] += 1
             rows["injected"] += 1
             rows["survived"] += not outcome
             rows["lost"] += [f"{at}: {writes[at - 1]}: {outcome}"] if outcome else []
-            if kind != "kill" and not workload.explained:
+            if not workload.explained:
                 rows["without a message"].append(f"{at}: {writes[at - 1]}")
         table[kind] = rows | {"what": KINDS[kind], "places": dict(places.most_common())}
     return table
@@ -66,8 +69,19 @@ def inject(workload, kinds, times, chance):
 def disturbed(workload, fault, expected):
     """What is different after a disturbed run and one in peace; empty if nothing is."""
     workload.reset()
-    message = workload.run(fault)
-    workload.explained = message is None or bool(re.search(r"No space left|Read-only file system", message))
+    workload.explained = True
+    if fault["kind"] == "together":
+        with ThreadPoolExecutor(2) as pool:
+            problems = [problem for problem in pool.map(lambda _: workload.run(), range(2)) if problem]
+        if problems:
+            return f"a run beside another one fails: {problems[0][-2000:]}"
+    elif fault["kind"] == "damage":
+        workload.run()
+        workload.damage(fault["at"])
+    else:
+        message = workload.run(fault)
+        understood = message is None or re.search(r"No space left|Read-only file system", message)
+        workload.explained = fault["kind"] == "kill" or bool(understood)
     if problem := workload.run():
         return f"the run after it fails: {problem[-2000:]}"
     found = workload.results()

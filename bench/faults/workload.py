@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from fixtures.storage import assets
 assets.fetch(assets.Asset(**json.load(open(sys.argv[1]))))
 """
 VOLATILE = {"at", "seconds", "pace", "gflops", "commit"}  # in run.json: they differ between any two runs
+IGNORED = re.compile(r"\.lock$|\.damaged|/pace\.jsonl$|/checked\.json$|/blas/")  # what is no result
 TIMEOUT_S = 300
 
 
@@ -101,19 +103,29 @@ class Workload:
         """What the latest run wrote, in order."""
         return [line.strip() for line in (self.folder / "writes.log").read_text(errors="replace").splitlines()]
 
+    def damage(self, number):
+        """Change a byte in the middle of a cached file."""
+        cached = [path for path in sorted(self.cache.rglob("*")) if path.is_file() and path.stat().st_size > 1]
+        path = cached[number % len(cached)]
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
     def results(self):
         """All bytes that a run leaves, but for times."""
         kept = {}
         for root in (self.cache, self.tree / "results", self.tree / "snapshots"):
             for path in sorted(path for path in root.rglob("*") if path.is_file()):
                 name = str(path.relative_to(self.folder))
-                if path.suffix != ".lock" and path.name not in ("pace.jsonl", "checked.json") and "/blas/" not in name:
+                if not IGNORED.search(name):
                     kept[name] = _without_times(path)
         kept["page"] = sorted(str(path.relative_to(self.tree)) for path in (self.tree / "page").rglob("*"))
         return kept
 
 
 def _without_times(path):
+    if path.suffix == ".jsonl":  # what is made again stands at the end
+        return b"".join(sorted(path.read_bytes().splitlines(keepends=True)))
     if path.name != "run.json":
         return path.read_bytes()
     return json.dumps(_dropped(json.loads(path.read_text())), sort_keys=True)
