@@ -4,7 +4,7 @@ import pytest
 
 pytestmark = [pytest.mark.bfcl, pytest.mark.axes(method="sft", split="seen_tools")]
 REGIMES = ["simple_320", "four_320", "four_160", "four_80", "simple_240", "four_60", "all_patterns", "with_live"]
-REGIMES += ["first_100", "first_200", "with_irrelevance", "masked_names"]
+REGIMES += ["first_100", "first_200", "with_abstention", "masked_names"]
 
 
 @pytest.mark.parametrize("regime", REGIMES)

@@ -13,7 +13,7 @@ import pytest
 from bench.support.clusters import Failing, Killed, cluster
 from bench.support.lamps import lamp
 from bench.unit.cluster.test_entries import files
-from fixtures.arms import Arm
+from fixtures.arms import Arm, Draw
 from fixtures.cluster import child, run, worker
 from fixtures.cluster.child import ClusterError, JobError, Request
 from fixtures.cluster.jobs import Job, jobs_of, needs
@@ -84,6 +84,8 @@ def test_two_workers_make_what_one_process_makes(options, alone, tmp_path, monke
     assert all(results(tmp_path / str(k)) for k in range(2))  # both have worked
     assert b'"machine"' in next(v for n, v in results(tmp_path / "home").items() if n.startswith("completions"))
     assert any(workers.address in text for text in said)
+    (machine,) = Bench(options).runner.describe(SFT, Draw())["machines"].values()  # for run.json
+    assert machine["precision"] == "float32"
 
 
 def test_a_killed_worker_loses_nothing(options, alone, tmp_path, monkeypatch):

@@ -147,7 +147,7 @@ def test_regimes_of_equal_size_differ_only_in_their_patterns(bench, partition):
 def test_every_tenth_item_has_no_fitting_tool(bench, partition):
     """In any prefix, because a scale takes the first items; never a question of the test split."""
     examples, tested = bench.items.examples, regimes.SPLITS["irrelevance"].select(partition, bench.items.examples)
-    ids = regimes.REGIMES["with_irrelevance"](partition, examples)
+    ids = regimes.REGIMES["with_abstention"](partition, examples)
     without = [examples[i].category == "irrelevance" for i in ids]
     assert all(sum(without[:n]) == math.ceil(n / 10) for n in range(1, len(ids) + 1))
     assert set(ids).isdisjoint(tested)
