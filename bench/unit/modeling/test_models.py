@@ -15,6 +15,7 @@ from fixtures.generation import decode
 from fixtures.modeling import checks, forward, loading, registry
 from fixtures.modeling.batching import single_rows
 from fixtures.modeling.worker_pool import WorkerPool
+from fixtures.storage import files
 from fixtures.training import trainer
 from fixtures.training.methods import sft
 
@@ -44,6 +45,16 @@ def test_the_fingerprint_changes_with_every_file_that_changes_answers(file, tiny
     shutil.copytree(tiny_qwen, tmp_path, dirs_exist_ok=True)
     (tmp_path / file).write_text(json.dumps({"model_type": "qwen2"}))
     assert registry.fingerprint(tmp_path) != first
+
+
+def test_what_another_process_is_writing_is_no_part_of_a_model(tiny_qwen, tmp_path):
+    """Past bug: a run that started while another one noted a check failed, or saw another model."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_qwen, folder)
+    (folder / f"{files.temporary_prefix()}checked.json").write_text("{}")
+    assert registry.fingerprint(folder) == registry.fingerprint(tiny_qwen)
+    (folder / f"{files.temporary_prefix()}gone.json").symlink_to("nowhere")
+    assert registry.fingerprint(folder) == registry.fingerprint(tiny_qwen)
 
 
 def test_a_model_is_checked_once_for_all_runs(tiny_qwen, tmp_path, monkeypatch):

@@ -120,6 +120,15 @@ def test_completions_of_two_adapters_are_never_mixed(tmp_path):
     assert ledger.RecordedRun(tmp_path).completions(GREEDY) == both
 
 
+def test_what_a_killed_run_left_behind_is_no_recording(tmp_path):
+    """Past bug: after a kill -9 while a file was written, a replay took the unfinished one for someone else's."""
+    both = {f"item_{i}": completion(i) for i in range(2)}
+    ledger.record_completions(tmp_path, GREEDY, both, dict.fromkeys(both, unanimous(OK)), {"model": "m"})
+    (tmp_path / f"{files.temporary_prefix()}base.jsonl").write_text("{")
+    assert ledger.RecordedRun(tmp_path).recordings() == [GREEDY]
+    assert provenance.without_provenance(tmp_path) == []
+
+
 def test_the_error_for_a_damaged_manifest_names_the_file(tmp_path):
     (tmp_path / "run.json").write_text("<<<<<<< HEAD\n{}\n")
     with pytest.raises(files.FileError, match=r"run\.json: not a JSON object .*Delete the file"):
