@@ -105,8 +105,8 @@ def test_activations_that_are_computed_twice_give_the_same_gradient(name, monkey
         shard = trainer.GradientShard([groups], 1, sft.METHOD.objective, None)
         gradients = []
         calls.clear()
-        for kept in (1e9, 0):
-            monkeypatch.setattr(recompute, "KEPT", kept)
+        for share in (1, 0):
+            monkeypatch.setattr(recompute, "SHARE", share)
             value, gradient = trainer.gradient(SimpleNamespace(module=module), shard, lambda _: None)
             gradients.append(np.append(np.array(gradient), value))
         np.testing.assert_array_equal(*gradients)
@@ -125,12 +125,21 @@ def test_activations_that_are_computed_twice_take_no_memory(monkeypatch):
     row = Prompt("x", tuple(k % 60 for k in range(600)), (1, 2, 3))
     shard = trainer.GradientShard([batching.single_rows([row])], 1, sft.METHOD.objective, None)
     peaks = []
-    for kept in (1e9, 0):
-        monkeypatch.setattr(recompute, "KEPT", kept)
+    for share in (1, 0):
+        monkeypatch.setattr(recompute, "SHARE", share)
         mx.reset_peak_memory()
         trainer.gradient(SimpleNamespace(module=module), shard, lambda _: None)
         peaks.append(mx.get_peak_memory())
     assert peaks[1] < peaks[0] / 2, peaks
+
+
+@pytest.mark.parametrize("limit", ["max", "", None, "1000000"])
+def test_the_memory_of_a_container_bounds_what_is_kept(limit, tmp_path, monkeypatch):
+    machine = recompute.memory()
+    monkeypatch.setattr(recompute, "LIMIT", tmp_path / "memory.max")
+    if limit is not None:
+        recompute.LIMIT.write_text(f"{limit}\n")
+    assert recompute.memory() == (1e6 if limit == "1000000" else machine)
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
