@@ -54,6 +54,19 @@ def test_the_first_claims_are_decided_first_and_an_arm_follows_the_one_that_it_i
     assert names.index(("sft", "seen_tools")) < names.index(("dpo", "seen_tools"))
 
 
+def test_the_queue_of_chosen_claims_has_only_what_these_need_in_their_order():
+    last, first = CLAIMS[-1], CLAIMS[0]
+    expected = [(claim.split, fold) for claim in (last, first) for fold in range(claim.folds) for _ in claim.arms]
+    assert [(one.split, one.fold) for one in study.queue([last.id, first.id])] == expected
+
+
+def test_a_claim_that_is_not_over_folds_cannot_be_chosen(capsys):
+    for ids in ("sft_helps", f"{CLAIMS[0].id},nonsense", ""):
+        with pytest.raises(SystemExit):
+            study.main(["--status", "--claims", ids])
+        assert "expected ids of claims over folds" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("error", [NotRecordedError, RecordingError])
 def test_what_is_missing_or_incomplete_is_left(error):
     recordings = Recordings(error)
