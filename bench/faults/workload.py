@@ -52,6 +52,7 @@ class Workload:
                 (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(files.ROOT / name, self.tree / name)
         (self.folder / "index").mkdir()
+        (self.folder / "empty").mkdir()
         write(self.folder / "tiny.gguf", template=TEMPLATE)
         (self.folder / "lamps.jsonl").write_text("".join(json.dumps(lamp(k)) + "\n" for k in range(16)))
         (self.folder / "asset.json").write_text(json.dumps(asdict(_wheel(self.folder / "index"))))
@@ -86,9 +87,10 @@ class Workload:
         roots = [str(self.cache), *(str(self.tree / name) for name in ("results", "snapshots", "page"))]
         log = self.folder / "writes.log"
         log.unlink(missing_ok=True)
-        env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        index = "empty" if fault and fault["kind"] == "offline" else "index"
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))}
         env |= {"CALLBENCH_CACHE": str(self.cache), "PYTHONPATH": str(HERE / "inject")}
-        env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.folder / "index"), "OPENBLAS_NUM_THREADS": "1"}
+        env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.folder / index), "OPENBLAS_NUM_THREADS": "1"}
         env["CALLBENCH_FAULTS"] = json.dumps({"roots": roots, "log": str(log)} | (fault or {}))
         for name, command in self.commands().items():
             done = subprocess.run(
@@ -103,10 +105,13 @@ class Workload:
         """What the latest run wrote, in order."""
         return [line.strip() for line in (self.folder / "writes.log").read_text(errors="replace").splitlines()]
 
+    def cached(self):
+        """The cached files, in the same order after each run."""
+        return [str(path) for path in sorted(self.cache.rglob("*")) if path.is_file() and path.stat().st_size > 1]
+
     def damage(self, number):
-        """Change a byte in the middle of a cached file."""
-        cached = [path for path in sorted(self.cache.rglob("*")) if path.is_file() and path.stat().st_size > 1]
-        path = cached[number % len(cached)]
+        """Change a byte in the middle of the n-th cached file, counted from 1."""
+        path = Path(self.cached()[number - 1])
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
