@@ -49,7 +49,7 @@ scheduler: setup
 	DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=2 $(BIN)/python -m dask scheduler $(ARGS)
 
 worker: setup
-	$(BIN)/python -m dask worker $(SCHEDULER) --nworkers 1 --nthreads 1 --memory-limit 0 --resources callbench=1 $(ARGS)
+	$(BIN)/python -m fixtures.cluster.start $(SCHEDULER) $(ARGS)
 
 # An OpenAI-compatible server on loopback: make serve ARM=sft [PORT=8080]
 serve: setup

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,23 +26,29 @@ class Cluster:
     address: str
     workers: list
     scheduler: subprocess.Popen
+    network: "Network"
 
 
 @contextmanager
-def cluster(folder, workers=2, resources="callbench=1"):
-    """A scheduler and worker processes as a user starts them; worker k has the cache `folder`/k."""
+def cluster(folder, workers=2, resources=True):
+    """A scheduler and worker processes as a user starts them; worker k has the cache `folder`/k.
+
+    The workers reach the scheduler through a network of their own.
+    """
     file = folder / "scheduler.json"
     processes = []
     try:
         options = ("--scheduler-file", str(file), "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-        processes.append(_dask(folder, "scheduler", *options, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="2"))
-        for k in range(workers):
-            processes.append(_worker(folder, file, k, resources))
+        failures = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "2"}
+        processes.append(_start(folder, ["dask", "scheduler", *options], "scheduler", **failures))
         _wait(file.exists)
         address = json.loads(file.read_text())["address"]
+        network = Network(address)
+        for k in range(workers):
+            processes.append(_worker(folder, network.address, k, resources))
         with distributed.Client(address) as client:
             _wait(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == workers)
-        yield Cluster(address, processes[1:], processes[0])
+        yield Cluster(address, processes[1:], processes[0], network)
     finally:
         for process in processes:
             with suppress(ProcessLookupError):  # a test killed it
@@ -48,19 +56,18 @@ def cluster(folder, workers=2, resources="callbench=1"):
             process.wait()
 
 
-def _worker(folder, file, k, resources):
-    options = ["--nthreads", "1", "--nworkers", "1", "--no-dashboard", "--local-directory", str(folder)]
-    options += ["--scheduler-file", str(file), *(["--resources", resources] if resources else [])]
-    return _dask(folder, "worker", *options, name=f"worker{k}", CALLBENCH_CACHE=str(folder / str(k)))
+def _worker(folder, address, k, resources):
+    options = [address, "--no-dashboard", "--local-directory", str(folder)]
+    module = ["fixtures.cluster.start", "--pause", "1"] if resources else ["dask", "worker"]
+    return _start(folder, [*module, *options], f"worker{k}", CALLBENCH_CACHE=str(folder / str(k)))
 
 
-def _dask(folder, command, *options, name="scheduler", **env):
+def _start(folder, module, name, **env):
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")} | env
     with (folder / f"{name}.log").open("w") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "dask", command, *options], cwd=ROOT, env=env, stdout=log, stderr=log,
-            start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", *module], cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True
+        )
 
 
 def _wait(ready):
@@ -68,6 +75,60 @@ def _wait(ready):
     while not ready():
         assert time.monotonic() < until, "the cluster did not start"
         time.sleep(0.1)
+
+
+class Network:
+    """Forwards what is sent to its address to another one; it can stall, or be cut."""
+
+    def __init__(self, target):
+        host, _, port = target.removeprefix("tcp://").partition(":")
+        self.target = (host, int(port))
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self.server.getsockname()[1]}"
+        self.flows = threading.Event()
+        self.flows.set()
+        self.up = True
+        self.open = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def stall(self, seconds):
+        """Nothing arrives, and nothing is lost."""
+        self.flows.clear()
+        time.sleep(seconds)
+        self.flows.set()
+
+    def cut(self, seconds):
+        """All connections are closed, and new ones too."""
+        self.up = False
+        for connection in self.open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        time.sleep(seconds)
+        self.up = True
+
+    def _accept(self):
+        while True:
+            near = self.server.accept()[0]
+            if not self.up:
+                near.close()
+                continue
+            try:
+                far = socket.create_connection(self.target)
+            except OSError:  # the scheduler is gone
+                near.close()
+                continue
+            self.open += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
+
+    def _forward(self, source, sink):
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                self.flows.wait()
+                sink.sendall(data)
+        for connection in (source, sink):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class Killed(Job):

@@ -14,7 +14,7 @@ from bench.support.clusters import Failing, Killed, cluster
 from bench.support.lamps import lamp
 from bench.unit.cluster.test_entries import files
 from fixtures.arms import Arm, Draw
-from fixtures.cluster import child, run, worker
+from fixtures.cluster import child, run, start, worker
 from fixtures.cluster.child import ClusterError, JobError, Request
 from fixtures.cluster.jobs import Job, jobs_of, needs
 from fixtures.cluster.machine import Machine
@@ -26,6 +26,7 @@ from fixtures.storage.jsonl import row_text
 
 SFT = Arm("sft", "all_patterns", 0)
 REQUIRED = [Requirement(SFT, "seen_tools", "plain"), Requirement(Arm("base"), "unseen_tools", None)]
+DISTURBED_S = float(os.environ.get("DISTURBED_S", "5"))
 MACHINE = Machine("code", "lock", "3.11", "mlx", "float32", "Zen", "answers")
 
 
@@ -107,6 +108,25 @@ def test_a_killed_worker_loses_nothing(options, alone, tmp_path, monkeypatch):
     same(results(tmp_path / "home"), alone)
 
 
+@pytest.mark.parametrize("fault", ["stall", "cut"])
+def test_a_network_that_fails_for_a_while_loses_nothing(fault, options, alone, tmp_path, monkeypatch):
+    """While they work, what workers and scheduler send each other is late, or all their connections break."""
+    bench = session(options, tmp_path / "home", monkeypatch)
+    with cluster(tmp_path) as workers:
+        bench.options = replace(options, cluster=workers.address)
+
+        def disturb():
+            while not list(tmp_path.glob("?/pace.jsonl")):
+                time.sleep(0.05)
+            getattr(workers.network, fault)(DISTURBED_S)
+
+        disturber = threading.Thread(target=disturb, daemon=True)
+        disturber.start()
+        run.make(bench, REQUIRED, lambda _: None)
+        assert not disturber.is_alive()
+    same(results(tmp_path / "home"), alone)
+
+
 def test_a_scheduler_that_is_gone_is_an_error_and_the_next_run_goes_on(options, alone, tmp_path, monkeypatch):
     """What had come back is kept; without a cluster, the session makes the rest by itself."""
     bench = session(options, tmp_path / "home", monkeypatch)
@@ -125,6 +145,11 @@ def test_a_scheduler_that_is_gone_is_an_error_and_the_next_run_goes_on(options, 
     for job in jobs_of(rest, REQUIRED):
         job.run(rest)
     same(results(tmp_path / "home"), alone)
+
+
+def test_options_that_dask_does_not_take_end_a_worker(capfd):
+    assert "does not take these options" in start.main(["tcp://127.0.0.1:9", "--nonsense"])
+    assert "nonsense" in capfd.readouterr().err
 
 
 def test_a_worker_that_joins_late_is_refused_at_its_first_job(options, monkeypatch):
@@ -150,12 +175,14 @@ def test_a_worker_with_other_numerics_is_refused(options, tmp_path, monkeypatch)
         bench.options = replace(options, cluster=workers.address)
         with pytest.raises(ClusterError, match="all 1 workers were refused"):
             run.make(bench, REQUIRED, said.append)
+        assert workers.workers[0].wait(timeout=30) != 0  # it does not come back
     assert "(here lock)" in said[-1]
+    assert "a session has refused this worker" in (tmp_path / "worker0.log").read_text()
 
 
 def test_a_worker_that_would_run_several_jobs_at_once_is_refused(options, tmp_path, monkeypatch):
     bench, said = session(options, tmp_path / "home", monkeypatch), []
-    with cluster(tmp_path, workers=1, resources="") as workers:
+    with cluster(tmp_path, workers=1, resources=False) as workers:
         bench.options = replace(options, cluster=workers.address)
         with pytest.raises(ClusterError, match="were refused"):
             run.make(bench, REQUIRED, said.append)
