@@ -42,7 +42,7 @@ def main():
     parser.add_argument("--record", action="store_true")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="callbench-faults-") as folder:
-        workloads = [Workload(Path(folder, str(number))) for number in range(chosen.jobs)]
+        workloads = [Workload(Path(folder, str(number)), number) for number in range(chosen.jobs)]
         table = inject(workloads, chosen.kinds.split(","), chosen.times, random.Random(chosen.seed))
     if chosen.record:
         write_text(TABLE, json_text((read_json(TABLE) if TABLE.exists() else {}) | table))

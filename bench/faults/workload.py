@@ -30,9 +30,10 @@ TIMEOUT_S = 300
 
 @dataclass
 class Workload:
-    """A copy of the checkout, a cache of its own, and the commands."""
+    """A copy of the checkout, a cache of its own, and the commands, which run on one core: its rounding is the same."""
 
     folder: Path
+    number: int = 0
 
     @property
     def tree(self):
@@ -87,6 +88,9 @@ class Workload:
         roots = [str(self.cache), *(str(self.tree / name) for name in ("results", "snapshots", "page"))]
         log = self.folder / "writes.log"
         log.unlink(missing_ok=True)
+        if hasattr(os, "sched_setaffinity"):  # of this thread, and of the processes that it starts
+            cores = sorted(os.sched_getaffinity(os.getpid()))
+            os.sched_setaffinity(0, {cores[self.number % len(cores)]})
         index = "empty" if fault and fault["kind"] == "offline" else "index"
         env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))}
         env |= {"CALLBENCH_CACHE": str(self.cache), "PYTHONPATH": str(HERE / "inject")}
