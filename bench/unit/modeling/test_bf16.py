@@ -133,3 +133,17 @@ def test_every_product_with_a_weight_of_the_model_is_rounded(tiny_qwen):
 def test_precision_is_part_of_what_an_arm_is():
     identities = [Adapter(None, {"model": "m"} | trainer.numerics(p)).key for p in ("float32", "bf16")]
     assert identities[0] != identities[1]
+
+
+def test_a_models_layers_are_replaced_one_at_a_time():
+    """Past bug: the old weights of all layers stayed alive until the last one was replaced."""
+    size = 512
+    module = nn.Sequential(*(nn.Linear(size, size, bias=False) for _ in range(12)))
+    mx.eval(module.parameters())
+    layer = 4 * size * size
+    mx.clear_cache()
+    before = mx.get_active_memory() - 12 * layer
+    mx.reset_peak_memory()
+    bf16.use_bf16_products(module, lambda weight: weight)
+    added = 12 * layer * 3 / 2  # float32 weights, and bf16 rests
+    assert mx.get_peak_memory() - before < added + 4 * layer
