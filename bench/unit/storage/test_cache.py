@@ -15,7 +15,7 @@ from fixtures.generation import grammar
 from fixtures.modeling.batching import Group, single_rows
 from fixtures.prompts import Prompt
 from fixtures.runs import inference
-from fixtures.storage import cache
+from fixtures.storage import cache, files
 from fixtures.training import trainer
 
 SPEC = {"model": "m", "rows": ["a", "b"], "hyper": {"lr": 0.001, "epochs": 2}, "seed": 0}
@@ -166,3 +166,31 @@ def test_greedy_completions_do_not_depend_on_the_seed():
     base = inference.Adapter(None, {"model": "m"})
     one, other = (inference.completion_spec(base, Decoding(seed=seed)) for seed in (1, 2))
     assert one == other
+
+
+@given(st.data())
+def test_any_changed_byte_of_a_manifest_is_noticed(tmp_path_factory, data):
+    """Past bug: while sizes and times of the files stood in for their hashes, a changed hash or step was believed."""
+    root = tmp_path_factory.mktemp("changed")
+    folder = cache.put(
+        root, "x", {"step": 17, "of": "a training"}, lambda f: (f / "weights").write_text("w" * 9) and None
+    )
+    assert cache.get(root, "x")  # from now on, sizes and times stand in
+    content = bytearray((folder / cache.MANIFEST).read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] ^= 1 << data.draw(st.integers(0, 6))
+    (folder / cache.MANIFEST).write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cache.CacheWarning)
+        found = cache.get(root, "x")
+    assert found is None or cache.spec_of(found) == {"step": 17, "of": "a training"}
+    assert found is None or cache.hashes(found)["weights"] == files.sha256_of(found / "weights")
+
+
+def test_a_manifest_of_before_checksums_is_read(tmp_path):
+    folder = cache.put(tmp_path, "x", {"a": 1}, write)
+    content = json.loads((folder / cache.MANIFEST).read_text())
+    del content[cache.CHECKSUM]
+    (folder / cache.MANIFEST).write_text(json.dumps(content))
+    assert cache.get(tmp_path, "x") == folder
+    assert cache.spec_of(folder) == {"a": 1}
