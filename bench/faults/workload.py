@@ -24,7 +24,8 @@ from fixtures.storage import assets
 assets.fetch(assets.Asset(**json.load(open(sys.argv[1]))))
 """
 VOLATILE = {"at", "seconds", "pace", "gflops", "commit"}  # in run.json: they differ between any two runs
-IGNORED = re.compile(r"\.lock$|\.damaged|/pace\.jsonl$|/checked\.json$|/blas/")  # what is no result
+# What is no result. A wheel that was unpacked is not read again; if it is, its pinned hash is checked.
+IGNORED = re.compile(r"\.lock$|\.damaged|/pace\.jsonl$|/checked\.json$|/blas/|\.whl$")
 TIMEOUT_S = 300
 
 
