@@ -1,7 +1,9 @@
 """A session on real worker processes has the same results as one process, whatever happens to the workers."""
 
+import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -20,6 +22,7 @@ from fixtures.cluster.jobs import Job, jobs_of, needs
 from fixtures.cluster.machine import Machine
 from fixtures.cluster.worker import Terms
 from fixtures.config import Options
+from fixtures.modeling.cpu import blas
 from fixtures.runs.session import Bench, Requirement
 from fixtures.storage import assets
 from fixtures.storage.jsonl import row_text
@@ -53,7 +56,10 @@ def results(folder):
 @pytest.fixture(scope="module")
 def alone(options, tmp_path_factory):
     """The cached results of one process."""
-    folder = tmp_path_factory.mktemp("alone")
+    return made_alone(options, tmp_path_factory.mktemp("alone"))
+
+
+def made_alone(options, folder):
     with pytest.MonkeyPatch.context() as patch:
         bench = session(options, folder, patch)
         for job in jobs_of(bench, REQUIRED):
@@ -87,6 +93,19 @@ def test_two_workers_make_what_one_process_makes(options, alone, tmp_path, monke
     assert any(workers.address in text for text in said)
     (machine,) = Bench(options).runner.describe(SFT, Draw())["machines"].values()  # for run.json
     assert machine["precision"] == "float32"
+
+
+def test_two_local_workers_make_the_same_beside_another_cluster(options, tmp_path, monkeypatch):
+    """Past bug: with Dask's usual port for the dashboard in use, its warning ended the session as an error."""
+    with blas.blas_threads(max(1, blas.usable_cores() // 2)):  # what each of them uses; more threads round differently
+        alone = made_alone(options, tmp_path / "alone")
+    bench = session(replace(options, cluster="local:2"), tmp_path / "home", monkeypatch)
+    with socket.socket() as other:
+        with contextlib.suppress(OSError):  # in use already
+            other.bind(("0.0.0.0", 8787))
+            other.listen()
+        run.make(bench, REQUIRED, lambda _: None)
+    same(results(tmp_path / "home"), alone)
 
 
 def test_a_killed_worker_loses_nothing(options, alone, tmp_path, monkeypatch):
