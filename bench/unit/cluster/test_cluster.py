@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import distributed
@@ -81,6 +82,19 @@ def same(found, expected):
             assert found[name] == content, name
 
 
+def once_there_is(folder, patterns, act):
+    """A thread that acts as soon as the workers have written files of each pattern."""
+
+    def wait():
+        while not all(list(folder.glob(pattern)) for pattern in patterns):
+            time.sleep(0.05)
+        act()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
 def test_two_workers_make_what_one_process_makes(options, alone, tmp_path, monkeypatch):
     bench, said = session(options, tmp_path / "home", monkeypatch), []
     with cluster(tmp_path) as workers:
@@ -114,13 +128,8 @@ def test_a_killed_worker_loses_nothing(options, alone, tmp_path, monkeypatch):
     with cluster(tmp_path) as workers:
         bench.options = replace(options, cluster=workers.address)
 
-        def kill():
-            while not list(tmp_path.glob("?/checks/*")) or not list(tmp_path.glob("?/pace.jsonl")):
-                time.sleep(0.05)
-            os.killpg(workers.workers[0].pid, signal.SIGKILL)
-
-        killer = threading.Thread(target=kill, daemon=True)
-        killer.start()
+        kill = partial(os.killpg, workers.workers[0].pid, signal.SIGKILL)
+        killer = once_there_is(tmp_path, ("?/checks/*", "?/pace.jsonl"), kill)
         run.make(bench, REQUIRED, lambda _: None)
         killer.join(timeout=60)
         assert workers.workers[0].poll() is not None
@@ -134,13 +143,8 @@ def test_a_network_that_fails_for_a_while_loses_nothing(fault, options, alone, t
     with cluster(tmp_path) as workers:
         bench.options = replace(options, cluster=workers.address)
 
-        def disturb():
-            while not list(tmp_path.glob("?/pace.jsonl")):
-                time.sleep(0.05)
-            getattr(workers.network, fault)(DISTURBED_S)
-
-        disturber = threading.Thread(target=disturb, daemon=True)
-        disturber.start()
+        disturb = partial(getattr(workers.network, fault), DISTURBED_S)
+        disturber = once_there_is(tmp_path, ("?/pace.jsonl",), disturb)
         run.make(bench, REQUIRED, lambda _: None)
         assert not disturber.is_alive()
     same(results(tmp_path / "home"), alone)
@@ -152,12 +156,7 @@ def test_a_scheduler_that_is_gone_is_an_error_and_the_next_run_goes_on(options, 
     with cluster(tmp_path) as workers:
         bench.options = replace(options, cluster=workers.address)
 
-        def kill():
-            while not list(tmp_path.glob("?/pace.jsonl")):
-                time.sleep(0.05)
-            workers.scheduler.kill()
-
-        threading.Thread(target=kill, daemon=True).start()
+        once_there_is(tmp_path, ("?/pace.jsonl",), workers.scheduler.kill)
         with pytest.raises(ClusterError, match=r"scheduler.*run again"):
             run.make(bench, REQUIRED, lambda _: None)
     rest = Bench(options)

@@ -134,12 +134,11 @@ def test_activations_that_are_computed_twice_take_no_memory(monkeypatch):
 
 
 @pytest.mark.parametrize("limit", ["max", "", None, "1000000"])
-def test_the_memory_of_a_container_bounds_what_is_kept(limit, tmp_path, monkeypatch):
-    machine = recompute.memory()
-    monkeypatch.setattr(recompute, "LIMIT", tmp_path / "memory.max")
+def test_the_memory_of_a_container_bounds_what_is_kept(limit, tmp_path):
+    machine, file = recompute.memory(), tmp_path / "memory.max"
     if limit is not None:
-        recompute.LIMIT.write_text(f"{limit}\n")
-    assert recompute.memory() == (1e6 if limit == "1000000" else machine)
+        file.write_text(f"{limit}\n")
+    assert recompute.memory(file) == (1e6 if limit == "1000000" else machine)
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
