@@ -40,3 +40,18 @@ def test_results_are_recorded_by_method_candidate_and_seed(tmp_path):
     results = search.recorded(tmp_path)["dpo"]['{"lr": 1e-05}']
     assert {seed: result["right"] for seed, result in results.items()} == {"0": 0, "1": 1}
     assert "commit" in results["0"]["provenance"]
+
+
+def over_folds(*f1):
+    return {fold: {"f1": {"value": value}} for fold, value in zip(search.FOLDS, f1, strict=False)}
+
+
+def test_the_study_takes_the_highest_mean_f1_over_its_folds_not_that_of_one_of_them():
+    candidates = {"low": over_folds(0.5, 0.6), "middle": over_folds(0.6, 0.61), "high": over_folds(0.3, 0.9)}
+    assert search.best(candidates) == "middle"
+
+
+def test_what_the_studys_search_lacks_is_named_by_candidate_and_fold():
+    candidates = {"low": over_folds(0.5, 0.6), "high": over_folds(0.3)}
+    assert search.missing(candidates, ["low", "high", "none"]) == ["high, fold 1", "none, fold 0", "none, fold 1"]
+    assert not search.missing(candidates, ["low"])
