@@ -9,6 +9,7 @@ from fixtures.formats import render_calls
 from fixtures.report import build
 from fixtures.report.cells import Cell, gather
 from fixtures.report.comparisons import comparison_table, contrast_of
+from fixtures.report.models import model_table
 from fixtures.runs import ledger
 from fixtures.runs.session import Bench
 from fixtures.scoring.verdict import OK, Verdict, unanimous
@@ -63,6 +64,32 @@ def test_the_page_names_each_fold(study, tmp_path):
     text = (tmp_path / "page" / "index.html").read_text()
     assert all(f'"{arm}, fold {fold}"' in text for arm in ("base", "sft") for fold in (0, 1))
     assert "seed 0" not in text
+
+
+def test_arms_that_another_model_has_on_the_same_items_are_shown_side_by_side(study):
+    bench, correct = study
+    other = Bench(Options(scale="study", model="other", seeds=(0, 1), replay=True))
+    of_other = [answers(other.fold(f), Arm("base"), 3) for f in (0, 1)]
+    answers(other, Arm("sft", "all_patterns", 0), 2)  # one fold: not the same items
+    rows = model_table(bench, gather(bench)).rows
+    assert [row[:4] for row in rows] == [
+        (SPLIT, "base", bench.scale.model, ", ".join(map(str, correct["base"]))),
+        (SPLIT, "base", "other", ", ".join(map(str, of_other))),
+    ]
+    assert not model_table(other, gather(other)[:0]).rows
+
+
+def test_every_candidate_of_a_search_is_shown_with_its_n_and_interval():
+    f1 = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 80}
+    new = {"right": 40, "n": 80, "f1": f1, "changed": 31}
+    table = build.search_table(
+        {"sft": {'{"lr": 0.1}': {"1": new, "0": {"right": 1, "n": 72}}}, "dpo": {"{}": {"0": new}}}
+    )
+    assert [row[:5] for row in table.rows] == [
+        ("dpo", "nothing", "0", "40", "80"), ("sft", "lr: 0.1", "0", "1", "72"), ("sft", "lr: 0.1", "1", "40", "80")
+    ]  # fmt: skip
+    assert table.rows[2][5:] == ("50.0%", "[39.3%, 60.7%]", "50.0% [40.0%, 60.0%]", "31")
+    assert table.rows[1][7:] == ("–", "–")
 
 
 def test_an_item_of_two_folds_counts_twice():
