@@ -6,7 +6,7 @@ import pytest
 
 from fixtures import study
 from fixtures.modeling.cpu import blas
-from fixtures.runs import evidence, registration
+from fixtures.runs import evidence, provenance
 from fixtures.runs.ledger import NotRecordedError, RecordingError
 from fixtures.runs.registered import load_claims
 
@@ -88,7 +88,13 @@ def test_a_stopped_study_continues_where_it_was(monkeypatch):
 
 
 def test_nothing_is_recorded_by_uncommitted_code(monkeypatch):
-    monkeypatch.setattr(registration, "uncommitted", lambda _: ["fixtures/arms.py"])
+    monkeypatch.setattr(provenance, "uncommitted", lambda _: ["fixtures/arms.py"])
     monkeypatch.setattr(study, "recorded_study", Recordings)
     with pytest.raises(SystemExit, match=r"commit or remove fixtures/arms\.py"):
         study.main([])
+
+
+def test_a_deadline_is_refused_on_a_cluster_instead_of_being_ignored(capsys):
+    with pytest.raises(SystemExit):
+        study.main(["--hours", "2", "--cluster", "local:2"])
+    assert "--hours and --cluster exclude each other" in capsys.readouterr().err

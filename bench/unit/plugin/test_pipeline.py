@@ -295,6 +295,23 @@ def test_the_summary_compares_an_arm_with_its_reference(left_out):
     assert dict(pairs) == expected
 
 
+def test_the_summary_compares_arms_within_their_fold():
+    """Past bug: the base model has one name in all folds, so that a fold's SFT was paired with another fold's base."""
+    rows = []
+    for fold, correct in enumerate((1, 2, 3)):
+        items = [f"fold {fold}, item {k}" for k in range(4)]
+        for arm, count in (("base", 0), (f"sft-all-s{fold}", correct)):
+            reasons = {i: ["ok" if k < count else "call_count"] * 3 for k, i in enumerate(items)}
+            rows += [measured(arm, reasons) | {"where": f"{on}, fold {fold}"} for on in ("seen_tools", "irrelevance")]
+    text = summary.render(rows)
+    assert re.findall(r"^(sft\S+) - base = \S+ pts .*\n?.*?(\d) fixed", text, re.MULTILINE) == [
+        (f"sft-all-s{fold}", str(fold + 1)) for _ in ("irrelevance", "seen_tools") for fold in range(3)
+    ]
+    assert re.findall(r"^(base|sft\S+) (fold \d) +\d/4", text.split("\nabstention\n")[1], re.MULTILINE) == [
+        (arm, f"fold {fold}") for fold in range(3) for arm in ("base", f"sft-all-s{fold}")
+    ]
+
+
 def test_the_summary_flags_a_ranking_that_depends_on_the_scorer():
     """One arm is correct on two items by `bfcl` only, the other arm on one item by every scorer."""
     lossy = ["argument_value", "ok", "argument_value"]

@@ -51,12 +51,13 @@ def test_folds_are_counted_together(study):
         assert level.items == n
         assert level.value == pytest.approx(sum(counts) / n)
         assert level.low < level.value < level.high
-        assert sum(cells[arm].reasons().values()) == pytest.approx(n)
+        assert cells[arm].reasons()["ok"] == pytest.approx(sum(counts) / n)
     contrast = contrast_of(cells["base"], cells["sft"])
     assert contrast.items == n
     assert contrast.trainings == 2
     assert contrast.difference == pytest.approx((sum(correct["sft"]) - sum(correct["base"])) / n)
-    assert [row[1:3] for row in comparison_table(list(cells.values())).rows] == [("sft", "base")]
+    ((_, arm, against, *_, trainings, _),) = comparison_table(list(cells.values())).rows
+    assert (arm, against, trainings) == ("sft", "base", "2")
 
 
 def test_the_page_names_each_fold(study, tmp_path):
@@ -98,7 +99,21 @@ def test_an_item_of_two_folds_counts_twice():
     judgements = {0: {"a": right, "b": wrong}, 1: {"a": right, "c": right}}
     clusters = {"a": 0, "b": 1, "c": 2}
     cell = Cell("sft", "no_parallel_multiple", "plain", "unseen_patterns", judgements, 5.0, None, clusters, folds=True)
-    assert (cell.level().correct, cell.level().items) == ((1, 2), 4)
+    assert (cell.level().correct, cell.level().asked, cell.level().items) == ((1, 2), (2, 2), 4)
     assert cell.level().value == 0.75
-    assert cell.level(["a"]).items == 2
-    assert cell.reasons() == {"ok": 3.0, "call_count": 1.0}
+    assert cell.level(["a"]).asked == (1, 1)
+    assert cell.reasons() == {"ok": 0.75, "call_count": 0.25}
+
+
+def test_a_question_that_every_fold_asks_is_one_question():
+    """Past bug: 100 questions about irrelevance, asked in five folds, had the interval of 500."""
+    wrong = unanimous(Verdict("call_count"))
+    judgements = {fold: dict.fromkeys("abcdefghij", wrong) for fold in range(5)}
+    clusters = {i: k for k, i in enumerate("abcdefghij")}
+    folds, seeds = (
+        Cell("sft", "all_patterns", "plain", "irrelevance", judgements, 5.0, None, clusters, folds=folds).level()
+        for folds in (True, False)
+    )
+    assert folds == seeds
+    assert (folds.items, folds.asked) == (10, (10,) * 5)
+    assert folds.high > 0.2

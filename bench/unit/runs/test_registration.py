@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from fixtures.config import SCALES
-from fixtures.runs import registration
+from fixtures.runs import provenance, registration
 from fixtures.runs.registered import load_claims
 from fixtures.stats.claims import Decided
+from fixtures.storage import files
 from fixtures.storage.files import ROOT
 
 RUN = "qwen2_5_coder_0_5b-study"
@@ -97,6 +98,15 @@ def test_results_of_other_arms_do_not_count(repository):
     assert repository.problems() == []
 
 
+def test_the_known_arm_of_a_claim_may_have_results_but_not_the_other(repository):
+    repository.commit(base="1\n")
+    repository.commit(claims=entry() + 'known = "base"\n')
+    repository.commit(**{"sft-all_patterns-s0": "1\n"})
+    assert repository.problems() == []
+    repository.commit(claims=entry() + 'known = "sft"\n')
+    assert len(repository.problems()) == 1
+
+
 def test_an_uncommitted_claim_is_named(repository):
     repository.commit(claims=entry(id="other"))
     (repository.folder / "bench" / "claims.toml").write_text(entry(id="other") + entry())
@@ -106,14 +116,25 @@ def test_an_uncommitted_claim_is_named(repository):
 def test_uncommitted_files_are_those_that_a_recording_does_not_write(repository):
     repository.commit(claims=entry())
     (repository.folder / "results" / RUN / "base.jsonl").write_text("1\n")
-    assert registration.uncommitted(repository.folder) == []
+    assert provenance.uncommitted(repository.folder) == []
     (repository.folder / "bench" / "claims.toml").write_text("")
-    assert registration.uncommitted(repository.folder) == ["bench/claims.toml"]
+    assert provenance.uncommitted(repository.folder) == ["bench/claims.toml"]
+
+
+def test_what_a_recording_writes_does_not_make_its_commit_dirty(repository, monkeypatch):
+    """Past bug: from the second part on, the study's provenance said `-dirty`."""
+    repository.commit(claims=entry(), base="1\n")
+    monkeypatch.setattr(files, "ROOT", repository.folder)
+    clean = provenance.provenance()["commit"]
+    repository.folder.joinpath("results", RUN, "base.jsonl").write_text("2\n")
+    assert provenance.provenance()["commit"] == clean
+    repository.folder.joinpath("code.py").write_text("")
+    assert provenance.provenance()["commit"] == f"{clean}-dirty"
 
 
 def test_a_folder_without_history_is_named(tmp_path):
-    with pytest.raises(registration.HistoryError, match="git status failed"):
-        registration.uncommitted(tmp_path)
+    with pytest.raises(provenance.HistoryError, match="git status failed"):
+        provenance.uncommitted(tmp_path)
 
 
 def test_the_claims_of_the_study_were_registered_in_time():
