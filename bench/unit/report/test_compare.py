@@ -43,7 +43,10 @@ INSPECT = {
         (lines([{"id": 7, "correct": 1.0}]), {"7": True}),
         (lines([{"doc_id": 0, "metrics": ["acc"], "acc": 1.0}, {"doc_id": 1, "metrics": ["acc"], "acc": 0.0}]),
          {"0": True, "1": False}),
-        (lines([{"doc_id": 0, "filter": "strict-match", "exact_match": 0.0}]), {"0 strict-match": False}),
+        (
+            lines([{"doc_id": 0, "filter": name, "exact_match": float(name == "lax")} for name in ("strict", "lax")]),
+            {"0": False},  # one item, by the first filter
+        ),
         (lines([{"id": "i", "text": "", "strict": "ok"}, {"id": "i", "text": "", "strict": "truncated", "sample": 1}]),
          {"i": True, "i#1": False}),
         (json.dumps(INSPECT), {"1": True, "1#1": False, "x": True, "y": False}),
@@ -128,6 +131,36 @@ def test_the_gate_needs_the_lower_bound_within_the_margin(wrong, margin, passes)
     if not passes:
         assert "b may be worse than a by" in problem
         assert "broken: i0, i1, i2" in problem
+
+
+def test_items_that_the_reference_lacks_do_not_hide_broken_ones():
+    """Past bug: 100 items that only B has made up for 40 broken ones."""
+    first, second = run("a", set(), 400), run("b", set(range(40)), 500)
+    assert "a lacks 100 items (i400, i401, i402, …)" in compare.gate(compare.compare(first, second, {}), 2)
+    problem = compare.gate(compare.compare(*outcomes.in_common(first, second), {}), 2)
+    assert "b may be worse than a by" in problem
+
+
+def test_runs_with_the_same_file_name_are_told_apart():
+    """Past bug: what A lacks was overwritten by what B lacks, so that runs without a common item were compared."""
+    other = Outcomes("a", {f"j{k}": True for k in range(10)})
+    with pytest.raises(FileError, match=r"a and a \(B\) are of different items: 0 of 20 are in both"):
+        compare.compare(run("a", set()), other, {})
+    lacking = compare.compare(run("a", set(), 9), Outcomes("a", {f"i{k}": True for k in range(1, 10)}), {})
+    assert lacking.missing == {"a": ["i9"], "a (B)": ["i0"]}
+
+
+def test_samples_for_one_item_are_one_cluster(tmp_path):
+    for name, wrong in (("a", 1), ("b", 0)):
+        rows = [
+            {"id": f"own_{i}", "sample": k, "text": "", "strict": "call_count" if i < wrong else "ok"}
+            for i in range(10) for k in range(8)
+        ]  # fmt: skip
+        (tmp_path / f"{name}.jsonl").write_text(lines(rows))
+    found = compare.compare(*(outcomes.read(tmp_path / f"{name}.jsonl") for name in "ab"), {})
+    assert (len(found.fixed), found.contrast.items, len(set(found.contrast.clusters))) == (8, 80, 10)
+    assert "8 fixed, 0 broken of 80 in 10 clusters, p=" in found.line()
+    assert "McNemar" not in found.line()
 
 
 @given(st.sets(st.integers(0, 39)), st.sets(st.integers(0, 39)))

@@ -9,7 +9,6 @@ from fixtures.config import SCALES
 from fixtures.runs import provenance, registration
 from fixtures.runs.registered import load_claims
 from fixtures.stats.claims import Decided
-from fixtures.storage import files
 from fixtures.storage.files import ROOT
 
 RUN = "qwen2_5_coder_0_5b-study"
@@ -124,7 +123,7 @@ def test_uncommitted_files_are_those_that_a_recording_does_not_write(repository)
 def test_what_a_recording_writes_does_not_make_its_commit_dirty(repository, monkeypatch):
     """Past bug: from the second part on, the study's provenance said `-dirty`."""
     repository.commit(claims=entry(), base="1\n")
-    monkeypatch.setattr(files, "ROOT", repository.folder)
+    monkeypatch.setattr(provenance.files, "ROOT", repository.folder)
     clean = provenance.provenance()["commit"]
     repository.folder.joinpath("results", RUN, "base.jsonl").write_text("2\n")
     assert provenance.provenance()["commit"] == clean
