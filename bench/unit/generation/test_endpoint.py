@@ -186,3 +186,12 @@ def test_calls_that_the_servers_parser_missed_are_seen(example):
     both = endpoint.recorded(chat_completion(written, calls=[GOLD]), 0, {})
     assert endpoint.dropped_calls(both, tools) == []
     assert endpoint.dropped_calls(endpoint.recorded(chat_completion("No tool fits."), 0, {}), tools) == []
+
+
+@pytest.mark.parametrize("before", range(230, 310, 7))
+def test_no_part_of_the_key_is_shown_wherever_the_message_is_cut(before, monkeypatch):
+    """Past bug: the message was cut first, so that the rest of a cut key stayed."""
+    key = "sk-secret-0123456789abcdefghij"
+    monkeypatch.setenv("OPENAI_API_KEY", f"{key}\n")
+    shown = Endpoint("http://127.0.0.1:9/v1", "served", 1)._shown(RuntimeError("x" * before + key))
+    assert "sk-" not in shown

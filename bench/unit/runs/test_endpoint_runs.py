@@ -2,6 +2,7 @@
 
 import json
 import threading
+from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -87,6 +88,71 @@ def test_a_server_that_fails_from_the_start_is_one_error(bench):
         assert len(server.requests) < 12
 
 
+@pytest.mark.parametrize(("scaffold", "concurrency"), [("best_of_8", 8), ("plain", 64)])
+def test_a_server_that_refuses_everything_is_one_error_at_any_size(bench, scaffold, concurrency):
+    """Past bug: with several samples per item, or more requests at a time than items, it was 0 % and a green run."""
+    with serving(lambda *_: (422, {"error": {"message": "extra field seed"}})) as server:
+        run = session(server, bench, concurrency=concurrency)
+        with pytest.raises((EndpointError, NeedsWeightsError), match="extra field seed"):
+            run.judgements(BASE, "seen_tools", scaffold)
+
+
+def test_two_items_with_one_question_keep_their_names(bench, examples):
+    """Past bug: a reply that was cached for another item had that item's gold."""
+    first, *_ = bench.items.test_ids("seen_tools")
+    with serving(answering(examples)) as server:
+        run = session(server, bench)
+        run.items.__dict__["examples"] = {
+            **bench.items.examples,
+            "twin": replace(bench.items.examples[first], id="twin"),
+        }
+        completions = run.live.complete(BASE, [first, "twin"], Draw())
+    assert {i: completion.id for i, (completion,) in completions.items()} == {first: first, "twin": "twin"}
+
+
+def test_what_was_answered_when_a_run_is_interrupted_is_not_asked_again(bench, examples, monkeypatch):
+    """Past bug: the run went on for six time-outs per request in flight, and dropped replies that came meanwhile."""
+    with serving(answering(examples)) as server:
+        run = session(server, bench, concurrency=2)
+
+        def interrupted(futures, task):
+            wait(futures, return_when=FIRST_COMPLETED)
+            raise KeyboardInterrupt
+            yield
+
+        monkeypatch.setattr(run.endpoint, "_finished", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.judgements(BASE, "seen_tools")
+        answered = len(server.requests)
+        assert 1 <= answered < 12
+        server.requests.clear()
+        resumed = session(server, bench, resume=True).judgements(BASE, "seen_tools")
+        assert all(judgement.primary.correct for judgement in resumed.values())
+        assert len(server.requests) < 12
+
+
+def test_a_server_that_takes_no_dots_gets_none_in_earlier_calls_either(bench, examples):
+    """Past bug: tools were renamed, earlier calls and few-shot examples were not, and the server refused these."""
+    dotted = {example.id for example in examples if any("." in tool["name"] for tool in example.tools)}
+    ids = [i for i in bench.items.test_ids("seen_tools") if i in dotted][:3]
+    seen = []
+
+    def script(request, handler):
+        tools = [tool["function"]["name"] for tool in request["tools"]]
+        calls = [call["function"]["name"] for m in request["messages"] for call in m.get("tool_calls", ())]
+        if any("." in name for name in (*tools, *calls)):
+            return 400, {"error": {"message": "invalid name"}}
+        seen.append(set(calls) <= set(tools))
+        return answering(examples)(request, handler)
+
+    with serving(script) as server:
+        run = session(server, bench, concurrency=1)
+        run.live.complete(BASE, ids, SCAFFOLDS["few_shot"].draw)
+    assert ids
+    assert seen
+    assert all(seen)
+
+
 def test_what_needs_weights_is_refused_with_a_reason(bench, examples):
     with serving(answering(examples)) as server:
         run = session(server, bench)
@@ -157,6 +223,21 @@ def test_recorded_replies_are_replayed_and_read_again(bench, examples, monkeypat
     assert {"model": "served", "fingerprint": "fp"}.items() <= json.loads(rows[0]["response"]).items()
     monkeypatch.setattr("fixtures.generation.endpoint.text_of", lambda reply: "[]")
     assert "replies are read differently" in rescoring.replayed(replay, Recording(BASE))[1]
+
+
+def test_answers_of_two_served_models_are_not_mixed(bench, examples):
+    """Past bug: only the requested name counted, under which another model may be served."""
+
+    def another(request, handler):
+        status, body, *rest = answering(examples)(request, handler)
+        return status, body | {"model": "another"}, *rest
+
+    with serving(answering(examples)) as server:
+        session(server, bench, record=True).judgements(BASE, "seen_tools")
+    with serving(another) as server:
+        with pytest.raises(ledger.RecordingError, match="12 more items of another served model: served, now another"):
+            session(server, bench, record=True).judgements(BASE, "unseen_tools")
+        session(server, bench, record=True).judgements(BASE, "seen_tools")  # all of them are replaced
 
 
 def test_answers_that_are_missing_are_not_recorded(bench, examples):

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from bench.support.oracle_server import answering
 from bench.support.servers import serving
+from bench.test_gate import refuse_another_model
 from fixtures.arms import Arm
 from fixtures.config import Options
 from fixtures.data.custom import load_rows
@@ -71,6 +73,54 @@ def test_the_gate_goes_red_when_a_worse_model_is_served_and_names_the_items(rows
             run = callbench(*gate, "--endpoint", server.url, cache=tmp_path / "gate")
         assert run.returncode == bool(worse), run.stdout + run.stderr
         assert all((item in run.stdout) == bool(worse) for item in wrong[:3])
+
+
+def test_a_gate_that_compares_nothing_is_red(rows, recorded, tmp_path):
+    """Past bug: with a misspelt model, or results that were not committed, all gates were skipped and CI was green."""
+    with serving(answering(rows.values())) as server:
+        run = callbench("-k", "gate", "--endpoint", server.url, "--model", "served", cache=tmp_path / "gate")
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "no gate compared anything" in run.stdout
+    assert "nothing is recorded for base" in run.stdout
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2, 12])
+def test_the_gate_of_a_model_is_not_failed_by_one_changed_answer(rows, recorded, tmp_path, broken):
+    wrong = sorted(i for i, example in rows.items() if example.answers)[:broken]
+    gate = ("--model", "other", "--baseline", str(recorded), "-k", "gate and all_rows")
+    with serving(answering(rows.values(), wrong=wrong)) as server:
+        run = callbench(*gate, "--endpoint", server.url, cache=tmp_path / "gate")
+    assert run.returncode == (broken == 12), run.stdout + run.stderr
+
+
+def test_another_owners_model_of_the_same_name_is_not_compared_with_the_recording(rows, recorded):
+    with serving(answering(rows.values())) as server:
+        served, other = (
+            Bench(Options(model=name, endpoint=server.url, data=DATA, tools=TOOLS))
+            for name in ("served", "other/served")
+        )
+    refuse_another_model(served, Arm("base"))
+    with pytest.raises(AssertionError, match="has answers of endpoint served, not of endpoint other/served"):
+        refuse_another_model(other, Arm("base"))
+
+
+def test_answers_to_rows_that_were_edited_are_dropped_when_they_are_recorded_again(rows, recorded, tmp_path):
+    """Past bug: they stayed, and every replay refused them."""
+    edited = tmp_path / "office.jsonl"
+    edited.write_text(DATA.read_text().replace("Give ticket 4711 to Mia.", "Give ticket 4711 to Mia and Jonas."))
+    with serving(answering(load_rows(edited, TOOLS).values())) as server:
+        options = Options(model="served", endpoint=server.url, data=edited, tools=TOOLS, record=True)
+        Bench(options).judgements(Arm("base"), "all_rows")
+    bench = Bench(Options(model="served", replay=True, data=edited, tools=TOOLS))
+    lines, flipped = rescoring.replayed(bench, bench.recorded.recordings()[0])
+    assert (len(lines.splitlines()), flipped) == (55, "")
+
+
+def test_runs_on_files_with_names_in_any_script_are_told_apart():
+    names = {
+        Bench(Options(model="m", data=tmp, replay=True)).run for tmp in map(Path, ("a/工具.jsonl", "a/数据.jsonl"))
+    }
+    assert names == {"m-工具-default", "m-数据-default"}
 
 
 def test_own_rows_are_replayed_and_reported_like_any_other(recorded, tmp_path):
