@@ -9,6 +9,7 @@ from fixtures.scoring.parse import ParseError, parse_calls
 from fixtures.scoring.scorer import prepare_scorer, schema_mismatch
 from fixtures.storage.files import ROOT
 
+TOOL = {"name": "get_temp", "parameters": {"properties": {"city": {"type": "string"}}, "required": ["city"]}}
 CASES = [json.loads(line) for line in (ROOT / "bench" / "support" / "cases.jsonl").read_text().splitlines()]
 
 
@@ -45,8 +46,16 @@ def test_a_reported_answer_is_scored(case):
     assert getattr(judgement, case["scorer"]).reason == case["expected"]
 
 
+@pytest.mark.parametrize("category", ["irrelevance", "live_relevance", "simple"])
+def test_no_answer_from_a_server_is_wrong_for_every_scorer(category):
+    """Past bug: `bfcl` credited it as an abstention."""
+    answers = (Answer("get_temp", {"city": ["Oslo"]}),) if category == "simple" else ()
+    example = Example("case_0", category, (), (TOOL,), answers)
+    reasons = prepare_scorer(example).judge(parse_calls("", [TOOL], "error")).reasons
+    assert set(reasons.values()) == {"server_error"}
+
+
 WORDS = "I have no tool for that."
-TOOL = {"name": "get_temp", "parameters": {"properties": {"city": {"type": "string"}}, "required": ["city"]}}
 
 
 @pytest.mark.parametrize(
@@ -91,6 +100,7 @@ def test_a_call_in_an_unknown_form_is_a_failed_call_only_if_it_names_an_offered_
         "x.get_temp(1)",
         "__import__('os').system('true')", 'Sure: [{"nam',
         "```python\nprint(area(r=3))\n```", '```json\n{"capital": "Paris"}\n```', "f(x) = 2x, so f(3) = 6",
+        "[]", "```json\n[]\n```", "```\n[ ]\n```\n", "No tool fits.\n```json\n[]\n```",
     ],
 )  # fmt: skip
 def test_words_code_and_records_that_call_no_offered_tool_are_an_abstention(text):
@@ -121,6 +131,15 @@ def test_a_whole_call_in_broken_surroundings_is_read(text):
 def test_a_tag_inside_a_string_is_text():
     text = '[{"name":"get_temp","arguments":{"city":"<tool_call>"}}]'
     assert parse_calls(text, [TOOL]) == [Call("get_temp", {"city": "<tool_call>"})]
+
+
+@pytest.mark.parametrize("tags", ["<parameter=city>{}</parameter>", "<arg_key>city</arg_key><arg_value>{}</arg_value>"])
+def test_the_same_tagged_argument_twice_is_read_only_with_one_value(tags):
+    """Past bug: of two values the last one was taken, where the same in JSON is a parse error."""
+    form = "<function=get_temp>{}</function>" if "parameter" in tags else "<tool_call>get_temp{}</tool_call>"
+    same, other = (form.format("".join(map(tags.format, ("Oslo", second)))) for second in ("Oslo", "Rome"))
+    assert parse_calls(same, [TOOL]) == [Call("get_temp", {"city": "Oslo"})]
+    assert isinstance(parse_calls(other, [TOOL]), ParseError)
 
 
 @pytest.mark.parametrize(
