@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_map
@@ -114,12 +115,18 @@ def test_activations_that_are_computed_twice_give_the_same_gradient(name, monkey
         assert len(calls) >= len(module.layers)  # past bug: some models call their layers from another list
 
 
-def test_activations_that_are_computed_twice_take_no_memory(monkeypatch):
-    """Sixteen layers and one batch of 600 tokens: without recomputing, all their activations are alive at once."""
+@pytest.mark.parametrize("quantized", [False, True])
+def test_activations_that_are_computed_twice_take_no_memory(quantized, monkeypatch):
+    """Sixteen layers and one batch of 600 tokens: without recomputing, all their activations are alive at once.
+
+    Past bug: those of quantized layers were not counted.
+    """
     module = llama.Model(llama.ModelArgs(
         "llama", hidden_size=128, num_hidden_layers=16, intermediate_size=512, num_attention_heads=4, vocab_size=64,
         rms_norm_eps=1e-5, num_key_value_heads=2,
     ))  # fmt: skip
+    if quantized:
+        nn.quantize(module, group_size=32, bits=4)
     module.freeze()
     lora.attach(module, Hyper(rank=2), seed=1)
     row = Prompt("x", tuple(k % 60 for k in range(600)), (1, 2, 3))

@@ -26,7 +26,7 @@ def layers(kind):
     return 6 if kind == "gemma3" else 2
 
 
-def model(kind, tied):
+def model(kind, tied, scaling=None):
     from importlib import import_module
 
     name = conversion.ARCHITECTURES[kind].model_type or kind
@@ -36,7 +36,7 @@ def model(kind, tied):
         "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "rms_norm_eps": 1e-6, "vocab_size": len(TOKENS),
         "tie_word_embeddings": tied, "rope_theta": 1e4, "max_position_embeddings": 512, "head_dim": WIDTH // HEADS,
         "rope_traditional": kind == "llama", "query_pre_attn_scalar": WIDTH // HEADS, "sliding_window": 4,
-        "rope_scaling": {"rope_type": "linear", "factor": 8.0} if kind == "gemma3" else None,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0} if kind == "gemma3" else scaling,
     }  # fmt: skip
     mx.random.seed(0)
     module = architecture.Model(architecture.ModelArgs.from_dict(arguments))
@@ -60,7 +60,8 @@ def gguf_name(name, kind):
 
 def write(path, kind="qwen2", quantization="F16", tied=False, **changes):
     """A tiny random model as a GGUF file; returns the model."""
-    module, writer = model(kind, tied), gguf.GGUFWriter(path, changes.get("architecture", kind))
+    module = model(kind, tied, changes.get("scaling"))
+    writer = gguf.GGUFWriter(path, changes.get("architecture", kind))
     writer.add_block_count(layers(kind))
     writer.add_context_length(512)
     writer.add_embedding_length(WIDTH)
@@ -69,7 +70,13 @@ def write(path, kind="qwen2", quantization="F16", tied=False, **changes):
     writer.add_head_count_kv(KV_HEADS)
     writer.add_key_length(WIDTH // HEADS)
     writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(1e4)
+    if changes.get("base", True):
+        writer.add_rope_freq_base(1e4)
+    if "scaled_by" in changes:
+        writer.add_rope_scaling_type(changes["scaled_by"])
+        writer.add_rope_scaling_factor(4.0)
+    if "factors" in changes:
+        writer.add_tensor("rope_freqs.weight", changes["factors"].astype(np.float32))
     if kind == "gemma3":
         writer.add_sliding_window(4)
         writer.add_rope_scaling_factor(8.0)
@@ -144,6 +151,46 @@ def test_what_cannot_be_converted_is_named(tmp_path, changes, message):
         conversion.convert_gguf(tmp_path / "m.gguf", folder)
 
 
+def llama_3_factors(factor):
+    """By what Llama 3.1 (8) and 3.2 (32) divide each frequency, as their paper's code has it; by hand in NumPy."""
+    wavelengths = 2 * np.pi * 1e4 ** (np.arange(0, WIDTH // HEADS, 2) / (WIDTH // HEADS))
+    smooth = (8192 / wavelengths - 1) / (4 - 1)
+    between = 1 / ((1 - smooth) / factor + smooth)
+    return np.where(wavelengths < 8192 / 4, 1.0, np.where(wavelengths > 8192 / 1, factor, between))
+
+
+@pytest.mark.parametrize("factor", [1.0, 8.0, 32.0])
+def test_llama_3s_frequencies_are_rebuilt(tmp_path, factor):
+    """Past bug: they were dropped, so that Llama 3.1 and 3.2 answered worse, the longer the prompt was."""
+    scaling = {"rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+               "original_max_position_embeddings": 8192} if factor > 1 else None  # fmt: skip
+    factors = llama_3_factors(factor)
+    assert factor == 1 or len(set(factors.round(6))) > 3
+    expected, found, config = converted(tmp_path, kind="llama", scaling=scaling, factors=factors)
+    assert config["rope_scaling"] == scaling
+    np.testing.assert_allclose(found, expected, atol=3e-2 * np.abs(expected).max())
+
+
+def test_linear_scaling_is_kept_and_a_missing_base_is_the_usual_one(tmp_path):
+    scaling = {"rope_type": "linear", "factor": 4.0}
+    changes = {"scaling": scaling, "scaled_by": gguf.RopeScalingType.LINEAR, "base": False}
+    expected, found, config = converted(tmp_path, kind="llama", **changes)
+    assert (config["rope_scaling"], config["rope_theta"]) == (scaling, 1e4)
+    np.testing.assert_allclose(found, expected, atol=3e-2 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scaled_by": gguf.RopeScalingType.YARN}, r"scaled by 'yarn' \(llama.rope.scaling.type\), expected linear"),
+        ({"factors": np.linspace(1, 8, WIDTH // HEADS // 2)}, "its rope_freqs are not those of Llama 3"),
+    ],
+)
+def test_other_scaled_frequencies_are_refused(tmp_path, changes, message):
+    with pytest.raises(ModelError, match=message):
+        converted(tmp_path, kind="llama", **changes)
+
+
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"no gguf at all" * 99])
 def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "m.gguf").write_bytes(content)
@@ -167,6 +214,7 @@ def built(pre, tmp_path):
         "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.tokens": TOKENS,
         "tokenizer.ggml.token_type": KINDS, "tokenizer.ggml.merges": ["a b"], "tokenizer.chat_template": TEMPLATE,
         "tokenizer.ggml.eos_token_id": TOKENS.index("<|im_end|>"),
+        "tokenizer.ggml.bos_token_id": TOKENS.index("<|im_start|>"),
     }  # fmt: skip
     gguf_tokenizer.write_tokenizer(metadata, tmp_path, "m")
     return PreTrainedTokenizerFast.from_pretrained(tmp_path, trust_remote_code=False)
@@ -192,6 +240,18 @@ def test_the_pre_tokenizer_splits_words_and_digits_as_named(pre, tmp_path):
     assert special >= {"<|im_end|>"}
     assert "<tool_call>" not in special
     assert tokenizer.chat_template == TEMPLATE
+
+
+@pytest.mark.parametrize(("pre", "tokens", "starts"), [("qwen2", ["ab", "<"], False), ("llama-bpe", ["ab<"], True)])
+def test_llama_3_takes_whole_words_and_starts_texts(pre, tokens, starts, tmp_path, monkeypatch):
+    """Past bug: a word that no merge makes was cut; a file that does not say so had no start of a text."""
+    monkeypatch.setattr("bench.unit.modeling.test_gguf.TOKENS", [*TOKENS, "ab<"])
+    monkeypatch.setattr("bench.unit.modeling.test_gguf.KINDS", [*KINDS, 1])
+    monkeypatch.setitem(gguf_tokenizer.PRE_TOKENIZERS, pre, gguf_tokenizer.PRE_TOKENIZERS[pre]._replace(pattern=r"\S+"))
+    tokenizer = built(pre, tmp_path)
+    ids = tokenizer.encode("ab<", add_special_tokens=False)
+    assert tokenizer.convert_ids_to_tokens(ids) == tokens
+    assert bool(tokenizer.bos_token) == starts
 
 
 @given(st.text(alphabet="ab 1.,<|>\n{}[]\"'xyz", max_size=60))

@@ -39,6 +39,16 @@ def test_swiglu_and_its_gradients():
     assert all(map(close, fast[1], stock[1]))
 
 
+@pytest.mark.parametrize("gate", [-1e4, -267.0, -200.0, -178.0, -100.0, -90.0, -89.1, -87.5, 87.5, 89.1, 100.0, 1e4])
+def test_swiglu_at_the_ends_of_float32(gate):
+    """Past bug: e^90 was about -1e-38, so that a gate of -90 let everything through, and its gradient."""
+    arguments = mx.array([gate]), mx.array([2.0])
+    fast = mx.value_and_grad(lambda g, x: kernels.swiglu(g, x).sum(), argnums=(0, 1))(*arguments)
+    stock = mx.value_and_grad(lambda g, x: (nn.silu(g) * x).sum(), argnums=(0, 1))(*arguments)
+    assert close(fast[0], stock[0])
+    assert all(map(close, fast[1], stock[1]))
+
+
 @pytest.mark.parametrize(
     ("t", "mask"), [(1, None), *((t, mask) for t in (1, 5, 128, 300) for mask in ("causal", "padded"))]
 )

@@ -12,6 +12,7 @@ from fixtures.config import Hyper
 from fixtures.data.bfcl import gold_calls
 from fixtures.modeling import batching, lora
 from fixtures.modeling.batching import Group, collate, target_losses
+from fixtures.modeling.cpu.kernels import token_losses
 from fixtures.prompts import Prompt
 from fixtures.scoring.parse import ParseError, parse_calls
 from fixtures.scoring.reward import reward
@@ -114,6 +115,24 @@ def test_grpo_loss_at_the_sampling_policy_is_minus_the_mean_advantage(trained):
         return (target_losses(module, batch) * mx.array(tokens.astype(np.float32))).sum()
 
     assert mx.allclose(grad, gradient(trained, policy_gradient, batch)[1], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("most", [1, 3, 7, 15])
+def test_many_targets_are_projected_in_parts_with_the_same_losses_and_gradient(trained, monkeypatch, most):
+    """Past bug: the logits of all targets of a GRPO group at once could take 10 GB."""
+    batch = collate([Group(rows(5, 8, 3))])
+
+    def total(module, batch):
+        return (target_losses(module, batch) * mx.arange(16)).sum()
+
+    expected = target_losses(trained, batch), gradient(trained, total, batch)[1]
+    seen = []
+    monkeypatch.setattr(batching, "MAX_TARGETS", most)
+    monkeypatch.setattr(batching, "token_losses", lambda *given: seen.append(given[0].shape[0]) or token_losses(*given))
+    found = target_losses(trained, batch), gradient(trained, total, batch)[1]
+    assert max(seen) <= most
+    for one, other in zip(found, expected, strict=True):
+        assert mx.abs(one - other).max() < 1e-5 * mx.abs(other).max()
 
 
 def test_grpo_clips_ratios_and_penalises_divergence(trained):
