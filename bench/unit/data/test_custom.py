@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bench.support.strategies import VALUES
 from fixtures.data import custom, custom_splits
 from fixtures.data.bfcl import Answer, Call, DatasetError, Example, gold_calls
+from fixtures.data.splits import groups_of
 from fixtures.data.tool_schemas import ToolError, openai_tool, read_tools
 from fixtures.formats import FORMATS
 from fixtures.scoring.scorer import prepare_scorer
@@ -197,6 +198,17 @@ BAD = {
     "a reference to itself": (chat(ROME, tools=[{"name": "t", "parameters": {"type": "object", "properties":
         {"x": {"$ref": "#/$defs/X"}}, "$defs": {"X": {"type": "array", "items": {"$ref": "#/$defs/X"}}}}}]),
         "refers to itself"),
+    "an accepted argument that is none": (chat(ROME, accept={"dasy": [""]}), "accept: weather has no argument 'dasy'"),
+    "an empty text for what may be omitted": (chat(call("t", x=""), tools=[{"name": "t", "parameters": {
+        "type": "object", "properties": {"x": {"type": "string"}}}}]), "t: x has an empty text"),
+    "an empty text inside": (chat(call("t", x=[{"y": ""}]), tools=[{"name": "t", "parameters": {
+        "type": "object", "properties": {"x": {"type": "array", "items": {"type": "object"}}}}}]),
+        "t: x has an empty text"),
+    "a role that is a list": (chat() | {"messages": [{"role": ["user"], "content": "x"}]}, "unknown role ['user']"),
+    "properties that are a number": (chat(ROME, tools=[{"name": "t", "parameters": {"type": "object",
+        "properties": 7}}]), "t: "),
+    "required lists": (chat(ROME, tools=[{"name": "t", "parameters": {"type": "object", "properties": {},
+        "required": [[]]}}]), "t: requires []"),
     "an id with spaces": (chat(ROME, id="a b"), "an id consists of"),
 }  # fmt: skip
 
@@ -220,6 +232,66 @@ def test_all_bad_rows_are_reported_at_once(load):
 def test_the_same_question_twice_is_named_with_both_lines(load):
     with pytest.raises(DatasetError, match=r"mine\.jsonl:2: the same question with the same tools as mine\.jsonl:1"):
         load(chat(ROME), chat(call(city="Oslo")))
+
+
+ODD = (None, True, 7, 1.5, "", "x", [], [[]], [{}], {}, {"a": 1}, {"type": []}, {"type": "object", "properties": []})
+
+
+def paths(value, before=()):
+    """The path of every value in a row, and of the row itself."""
+    yield before
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield from paths(one, (*before, key))
+
+
+@pytest.mark.parametrize("row", [chat(ROME, accept={"days": [3]}), QUERY], ids=["chat", "xLAM"])
+def test_an_odd_value_anywhere_is_an_example_that_can_be_scored_or_a_named_row(load, row):
+    """Past bug: some ended in a traceback, and some only when an answer was scored."""
+    for path in [path for path in paths(row) if path]:
+        for odd in ODD:
+            changed = deepcopy(row)
+            target = changed
+            for step in path[:-1]:
+                target = target[step]
+            target[path[-1]] = odd
+            with suppress(DatasetError):
+                for example in load(changed).values():
+                    prepare_scorer(example).judge(gold_calls(example))
+
+
+def test_a_default_of_null_may_be_given_where_the_schema_allows_it(load):
+    """It is how pydantic writes an optional argument."""
+    either = {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}
+    tool = {
+        "name": "t",
+        "parameters": {
+            "type": "object",
+            "properties": {"x": {"type": "integer"}, "maybe": either, "text": {"type": "string", "default": None}},
+            "required": ["x"],
+        },
+    }
+    (example,) = load(chat(call("t", x=1), tools=[tool])).values()
+    scorer = prepare_scorer(example)
+    reasons = [scorer.judge([Call("t", {"x": 1, name: None})]).strict.reason for name in ("maybe", "text")]
+    assert reasons == ["ok", "unexpected_argument"]
+
+
+def test_results_without_ids_belong_to_the_calls_in_their_order(load):
+    """Past bug: all of them belonged to the last call."""
+    made = [{"type": "function", "function": call(city=city)} for city in ("Rome", "Oslo")]
+    results = [{"role": "tool", "content": text} for text in ("warm", "cold")]
+    turns = [{"role": "user", "content": "Both?"}, {"role": "assistant", "tool_calls": made}, *results,
+             {"role": "user", "content": "And now?"}, {"role": "assistant", "content": "Yes."}]  # fmt: skip
+    (example,) = load({"messages": turns, "tools": [WEATHER]}).values()
+    ids = [one["id"] for one in example.messages[1]["tool_calls"]]
+    assert [m["tool_call_id"] for m in example.messages if m["role"] == "tool"] == ids
+
+
+def test_gold_calls_may_have_parameters_for_arguments(load):
+    """Past bug: they had none, without a word."""
+    (example,) = load(chat({"name": "weather", "parameters": {"city": "Rome", "days": 3}})).values()
+    assert gold_calls(example) == [Call("weather", {"city": "Rome", "days": 3})]
 
 
 @given(row=st.recursive(VALUES | st.sampled_from(list(SAME.values())), lambda inner: st.dictionaries(
@@ -322,7 +394,10 @@ def test_all_rows_offer_all_tools(office):
     rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 400)), max_size=30, unique=True), seed=st.integers(0, 3)
 )
 def test_any_rows_can_be_split(rows, seed):
-    """Few rows, one tool, similar questions: parts may be empty, but never overlap, and are reproducible."""
+    """Few rows, one tool, similar questions: parts may be empty, but never overlap, and are reproducible.
+
+    What is in none of them asks nearly the same question as a test row.
+    """
     examples = {}
     for tool, number in rows:
         answers = () if tool == 3 else (Answer(f"t{tool}", {}),)
@@ -337,7 +412,13 @@ def test_any_rows_can_be_split(rows, seed):
     assert own == custom_splits.split_rows(examples, seed)
     partition = custom_splits.make_partition(examples, seed)
     parts = [partition.train, partition.dev, partition.seen_tools, partition.unseen_tools, partition.irrelevance]
-    assert sorted(i for part in parts for i in part) == sorted(examples)
+    kept = [i for part in parts for i in part]
+    assert len(kept) == len(set(kept))
+    groups = dict(zip(examples, groups_of(list(examples.values()), custom_splits.by_question), strict=True))
+    tested = {groups[i] for part in parts[2:] for i in part}
+    assert {i for i in examples if groups[i] in tested} - {i for part in parts[2:] for i in part} == (
+        examples.keys() - set(kept)
+    )
     unseen = {n for i in partition.unseen_tools for n in examples[i].gold_names}
     assert not unseen & {tool["name"] for i in own.partition.train for tool in own.examples[i].tools}
 
