@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -26,7 +27,10 @@ def served(bench, arm):
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     chosen = ["--arm", str(arm), "--scale", bench.options.scale, "--port", str(port)]
-    chosen += ["--model", bench.options.model] if bench.options.model else []
+    for name in ("model", "data", "tools", "precision"):
+        value = getattr(bench.options, name)
+        chosen += [f"--{name}", str(value.absolute() if isinstance(value, Path) else value)] if value else []
+    chosen += ["--offline"] if bench.options.offline else []
     process = subprocess.Popen([sys.executable, "-m", "fixtures.runs.serve", *chosen], cwd=ROOT)
     try:
         for _ in range(START_S):

@@ -135,6 +135,8 @@ def test_the_requirements_of_a_run_are_known_after_collection():
         (["--model", "smollm2_135"], "'smollm2_135' does not exist"),
         (["--model", "callbench/absent", "--offline"], "callbench/absent at main: the hub could not be reached"),
         (["--model", "qwen2_5_1_5b", "--offline"], "the hub could not be reached or has no such revision"),
+        (["--endpoint", "http://127.0.0.1:80x/v1", "--model", "m"], "'http://127.0.0.1:80x/v1' is no address"),
+        (["--search", "sft", "--items", "5"], "--search and --items exclude each other"),
         (["--search", "sfd"], "--search needs one of sft, "),
         (["--search", ""], "--search needs one of sft, "),
         (["--search", "sft", "--replay"], "--replay and --search exclude each other"),
@@ -320,6 +322,22 @@ def test_the_summary_flags_a_ranking_that_depends_on_the_scorer():
     assert summary.render([first, second]).splitlines()[-1] == (
         "the ranking of b and a depends on the scorer: strict +33.3, bfcl -33.3, equivalent +33.3 pts"
     )
+
+
+def test_another_projects_root_is_refused(tmp_path):
+    """Past bug: an option's value in another project made that the root, and our configuration was ignored."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "mine.jsonl").write_text("")
+    run = python("-m", "pytest", "--data", "mine.jsonl", str(ROOT / "bench"), cwd=tmp_path)
+    assert run.returncode == pytest.ExitCode.USAGE_ERROR, run.stdout + run.stderr
+    assert f"pytest took {tmp_path} for its root, not {ROOT}" in run.stderr
+
+
+def test_a_collection_does_not_replace_what_a_run_measured(tmp_path):
+    file = tmp_path / "run.json"
+    file.write_text("{}")
+    assert python("-m", "pytest", "bench", "-k", "methods", "--co", "-q", "--json", str(file)).returncode == 0
+    assert file.read_text() == "{}"
 
 
 def test_updating_one_runs_snapshots_keeps_the_others(tmp_path):

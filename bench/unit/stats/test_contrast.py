@@ -356,3 +356,14 @@ def test_the_items_needed_for_equivalence_do_not_depend_on_the_observed_differen
     """Past bug: 12 and 12 of 193 needed 2,528 items, 14 and 10 infinitely many."""
     balanced = items_for_equivalence(table(12, 12, 193), 0.02, 8)
     assert items_for_equivalence(table(fixed, 24 - fixed, 193), 0.02, 8) == pytest.approx(balanced, rel=0.1)
+
+
+@pytest.mark.parametrize("value", [0.0, 1 / 3, 1.0])
+def test_f1_that_is_alike_on_all_items_has_an_interval(value):
+    """Past bug: "0.0 ± 0.0", and equivalence shown by two items."""
+    clusters = {str(k): k for k in range(193)}
+    mean = mean_of(dict.fromkeys(clusters, value), clusters, bounded=True)
+    assert mean.high - value == pytest.approx(value - mean.low)
+    assert 0.009 < mean.high - value < 0.011
+    two = Contrast(np.zeros((1, 2)), [0, 1], binary=False, bounded=True)
+    assert two.p_within(0.02) > 0.3
