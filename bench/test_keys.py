@@ -100,6 +100,13 @@ def keys(scale):
     return keys_by_arm
 
 
+def test_the_converted_model_has_the_recorded_hash():
+    """Past bug: one more line in its configuration, and no recorded run could be continued."""
+    from fixtures.modeling import registry
+
+    assert registry.fingerprint(registry.locate("smollm2_135m")) == MODEL
+
+
 @pytest.mark.parametrize("run", RUNS)
 def test_keys_match_the_frozen_keys(run):
     """An arm that was recorded since is not in the file yet."""

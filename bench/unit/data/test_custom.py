@@ -288,6 +288,19 @@ def test_results_without_ids_belong_to_the_calls_in_their_order(load):
     assert [m["tool_call_id"] for m in example.messages if m["role"] == "tool"] == ids
 
 
+def test_results_without_ids_belong_to_the_newest_calls(load):
+    """Two results for one call, and ids that a later turn uses again."""
+
+    def turn(city, *results):
+        made = [{"type": "function", "id": "c0", "function": call(city=city)}]
+        return [{"role": "assistant", "tool_calls": made}, *({"role": "tool", "content": text} for text in results)]
+
+    turns = [{"role": "user", "content": "Both?"}, *turn("Rome", "warm", "very"), *turn("Oslo", "cold"),
+             {"role": "user", "content": "And now?"}, {"role": "assistant", "content": "Yes."}]  # fmt: skip
+    (example,) = load({"messages": turns, "tools": [WEATHER]}).values()
+    assert [m["name"] for m in example.messages if m["role"] == "tool"] == ["weather"] * 3
+
+
 def test_gold_calls_may_have_parameters_for_arguments(load):
     """Past bug: they had none, without a word."""
     (example,) = load(chat({"name": "weather", "parameters": {"city": "Rome", "days": 3}})).values()

@@ -4,8 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fixtures.data import custom, custom_splits, splits
+from fixtures.data.bfcl import Answer, Example
 from fixtures.data.chats import calls_in
 from fixtures.data.regimes import SPLITS
 from fixtures.data.splits import groups_of
@@ -55,6 +58,27 @@ def test_a_question_is_not_trained_with_another_answer_than_it_is_tested_with(tm
         assert not any(splits.near_duplicates(splits.words_of(own.examples[i]), words) for words in tested)
     assert part.train
     assert part.irrelevance
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20), st.booleans()), max_size=40, unique=True),
+    st.integers(0, 3),
+)
+def test_seen_tools_are_trained_and_no_held_out_question_is(rows, seed):
+    examples = {}
+    for tool, number, called in rows:
+        tools = tuple({"name": f"t{k}", "description": "", "parameters": {"type": "dict", "properties": {}}}
+                      for k in range(4))  # fmt: skip
+        words = " ".join(f"w{number}{j}" for j in range(10)) + f" {tool} {called}"
+        answers = (Answer(f"t{tool}", {}),) if called else ()
+        example = custom.with_tools(Example("q", "multiple", ({"role": "user", "content": words},), (), answers), tools)
+        examples[example.id] = example
+    part = custom_splits.make_partition(examples, seed)
+    trained = {name for i in part.train for name in examples[i].gold_names}
+    assert all(examples[i].gold_names <= trained for i in part.seen_tools)
+    groups = dict(zip(examples, groups_of(list(examples.values()), custom_splits.by_question), strict=True))
+    held = {groups[i] for i in (*part.dev, *part.seen_tools, *part.unseen_tools, *part.irrelevance)}
+    assert not held.intersection(groups[i] for i in part.train)
 
 
 def test_an_unseen_tool_is_in_no_earlier_turn_of_training(tmp_path):

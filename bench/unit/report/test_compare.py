@@ -141,6 +141,15 @@ def test_items_that_the_reference_lacks_do_not_hide_broken_ones():
     assert "b may be worse than a by" in problem
 
 
+def test_lists_of_wrong_items_are_compared_on_all_items_with_common_too():
+    """Past bug: only items that both runs had wrong were left, and the gate was always green."""
+    first, second = (
+        Outcomes(name, {f"i{k}": False for k in wrong}, only_wrong={"simple": 400})
+        for name, wrong in (("a", range(10)), ("b", range(5, 105)))
+    )
+    assert compare.gate(compare.compare(*outcomes.in_common(first, second), {}), 2)
+
+
 def test_runs_with_the_same_file_name_are_told_apart():
     """Past bug: what A lacks was overwritten by what B lacks, so that runs without a common item were compared."""
     other = Outcomes("a", {f"j{k}": True for k in range(10)})

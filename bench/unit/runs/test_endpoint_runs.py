@@ -3,7 +3,7 @@
 import json
 import threading
 from concurrent.futures import FIRST_COMPLETED, wait
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 import pytest
@@ -16,6 +16,7 @@ from fixtures.generation.endpoint import Endpoint, EndpointError
 from fixtures.generation.scaffolds import SCAFFOLDS
 from fixtures.runs import ledger, rescoring
 from fixtures.runs.ledger import NeedsWeightsError
+from fixtures.runs.provenance import read_manifest
 from fixtures.runs.session import Bench
 from fixtures.storage import assets
 
@@ -146,8 +147,9 @@ def test_a_server_that_takes_no_dots_gets_none_in_earlier_calls_either(bench, ex
         return answering(examples)(request, handler)
 
     with serving(script) as server:
-        run = session(server, bench, concurrency=1)
-        run.live.complete(BASE, ids, SCAFFOLDS["few_shot"].draw)
+        run = session(server, bench, concurrency=3)
+        completions = run.live.complete(BASE, ids, SCAFFOLDS["few_shot"].draw)
+    assert all(completion.finish == "stop" for (completion,) in completions.values())
     assert ids
     assert seen
     assert all(seen)
@@ -238,6 +240,53 @@ def test_answers_of_two_served_models_are_not_mixed(bench, examples):
         with pytest.raises(ledger.RecordingError, match="12 more items of another served model: served, now another"):
             session(server, bench, record=True).judgements(BASE, "unseen_tools")
         session(server, bench, record=True).judgements(BASE, "seen_tools")  # all of them are replaced
+
+
+def test_a_recording_that_lacked_an_answer_is_resumed(bench, examples):
+    """Past bug: the splits that were complete had no served model then, so that recording the next one was refused."""
+    failing = [bench.items.test_ids("unseen_tools")[0]]
+    with serving(lambda request, handler: answering(examples, failing)(request, handler)) as server:
+        live = session(server, bench, record=True)
+        live.judgements(BASE, "seen_tools")
+        with pytest.raises(ledger.RecordingError, match="--resume"):
+            live.judgements(BASE, "unseen_tools")
+        failing.clear()
+        again = session(server, bench, record=True, resume=True)
+        assert len(again.judgements(BASE, "seen_tools")) == len(again.judgements(BASE, "unseen_tools")) == 12
+    assert read_manifest(live.recorded.folder)["base"]["training"]["served"] == "served"
+
+
+def test_answers_of_two_models_in_one_resumed_run_are_refused(bench, examples):
+    """Past bug: the newest reply's model stood for all."""
+    failing = [bench.items.test_ids("seen_tools")[0]]
+    model = ["served"]
+
+    def script(request, handler):
+        status, body, *rest = answering(examples, failing)(request, handler)
+        return status, body | ({"model": model[0]} if status == 200 else {}), *rest
+
+    with serving(script) as server:
+        with pytest.raises(ledger.RecordingError, match="--resume"):
+            session(server, bench, record=True).judgements(BASE, "seen_tools")
+        failing.clear()
+        model[0] = "another"
+        with pytest.raises(ledger.RecordingError, match="several models answered as org/served: another, served"):
+            session(server, bench, record=True, resume=True).judgements(BASE, "seen_tools")
+
+
+def test_a_resumed_run_that_is_refused_everywhere_is_one_error(bench, examples):
+    working = [bench.items.test_ids("seen_tools")[0]]
+
+    def script(request, handler):
+        answer = answering([example for example in examples if example.id in working])(request, handler)
+        return answer if answer[0] == 200 else (422, {"error": {"message": "no more"}})
+
+    with serving(script) as server:
+        with suppress(EndpointError):
+            session(server, bench, concurrency=1).judgements(BASE, "seen_tools")
+        working.clear()
+        with pytest.raises(EndpointError, match="no more"):
+            session(server, bench, concurrency=64, resume=True).judgements(BASE, "seen_tools")
 
 
 def test_answers_that_are_missing_are_not_recorded(bench, examples):

@@ -1,5 +1,6 @@
 """Your model, your tools, your CI: the example rows in data/ at a scripted endpoint, from the command line."""
 
+import json
 import os
 import subprocess
 import sys
@@ -75,13 +76,30 @@ def test_the_gate_goes_red_when_a_worse_model_is_served_and_names_the_items(rows
         assert all((item in run.stdout) == bool(worse) for item in wrong[:3])
 
 
-def test_a_gate_that_compares_nothing_is_red(rows, recorded, tmp_path):
+@pytest.mark.parametrize("parallel", [(), ("-n", "2")], ids=["", "xdist"])
+def test_a_gate_that_compares_nothing_is_red(rows, recorded, tmp_path, parallel):
     """Past bug: with a misspelt model, or results that were not committed, all gates were skipped and CI was green."""
-    with serving(answering(rows.values())) as server:
-        run = callbench("-k", "gate", "--endpoint", server.url, "--model", "served", cache=tmp_path / "gate")
+    report = tmp_path / "run.json"
+    if parallel:  # an endpoint has --concurrency instead; a --baseline is compared with a replay, which is skipped
+        given = ("--baseline", str(recorded), "--replay", "--model", "smollm2_135m", "--scale", "smoke", *parallel)
+        command = [sys.executable, "-m", "pytest", "bench", "-k", "gate", *given, "--json", str(report)]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    else:
+        with serving(answering(rows.values())) as server:
+            given = ("--endpoint", server.url, "--model", "served", "--json", str(report))
+            run = callbench("-k", "gate", *given, cache=tmp_path / "gate")
+        assert "nothing is recorded for base" in run.stdout
     assert run.returncode == 1, run.stdout + run.stderr
     assert "no gate compared anything" in run.stdout
-    assert "nothing is recorded for base" in run.stdout
+    assert json.loads(report.read_text())["passed"] is False
+
+
+def test_a_first_run_at_an_endpoint_is_not_red_for_lack_of_a_recording(rows, tmp_path):
+    with serving(answering(rows.values())) as server:
+        chosen = "own_data or (gate and all_rows)"
+        run = callbench("-k", chosen, "--endpoint", server.url, "--model", "served", cache=tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "1 skipped" in run.stdout
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2, 12])
@@ -114,6 +132,22 @@ def test_answers_to_rows_that_were_edited_are_dropped_when_they_are_recorded_aga
     bench = Bench(Options(model="served", replay=True, data=edited, tools=TOOLS))
     lines, flipped = rescoring.replayed(bench, bench.recorded.recordings()[0])
     assert (len(lines.splitlines()), flipped) == (55, "")
+
+
+def test_another_file_of_the_same_name_does_not_replace_what_is_recorded(rows, recorded, tmp_path):
+    """Past bug: all answers to the other file's rows were dropped, with a line on stderr."""
+    other = tmp_path / "elsewhere" / "office.jsonl"
+    other.parent.mkdir()
+    other.write_text(
+        "".join(
+            line.replace("?", " now?").replace(".", " now.") for line in DATA.read_text().splitlines(keepends=True)[:3]
+        )
+    )
+    with serving(answering(load_rows(other, TOOLS).values())) as server:
+        options = Options(model="served", endpoint=server.url, data=other, tools=TOOLS, record=True)
+        with pytest.raises(ledger.RecordingError, match="has answers to other rows only: of another file of this name"):
+            Bench(options).judgements(Arm("base"), "all_rows")
+    assert len((recorded / "base.jsonl").read_text().splitlines()) == 55
 
 
 def test_runs_on_files_with_names_in_any_script_are_told_apart():
