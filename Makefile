@@ -20,8 +20,10 @@ bench: setup
 
 test: check unit replay smoke
 
+# In two processes, except for clusters: their numerics are compared with those of a process that has all cores.
 unit: setup
-	$(BIN)/python -m pytest bench/unit $(ARGS)
+	$(BIN)/python -m pytest bench/unit --ignore bench/unit/cluster -n 2 --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest bench/unit/cluster $(ARGS)
 
 replay: setup
 	$(BIN)/python -m pytest bench --replay --seed 0,1 $(ARGS)

@@ -100,7 +100,7 @@ def keys(scale):
     return keys_by_arm
 
 
-def test_the_converted_model_has_the_recorded_hash():
+def test_the_conversion_has_the_recorded_hash():
     """Past bug: one more line in its configuration, and no recorded run could be continued."""
     from fixtures.modeling import registry
 

@@ -41,7 +41,7 @@ def test_json_has_every_number_with_its_n_and_interval():
 def test_markdown_has_a_table_and_what_failed():
     text = outputs.as_markdown(OUTCOME)
     assert text.startswith("## callbench ✗ m-smoke")
-    assert "| seen_tools | sft | 2/3 | – | [20.8%, 93.9%] | 50.0% [50.0%, 50.0%] | 2/3 [20.8%, 93.9%] | 3 | 2 |" in text
+    assert "| seen_tools | sft | 2/3 | – | [20.8%, 93.9%] | 50.0% [0.0%, 100.0%] | 2/3 [20.8%, 93.9%] | 3 | 2 |" in text
     assert "### Failed\n\n```\nt::x[sft]\n```" in text
     assert "Changed verdicts" not in text
     assert outputs.as_markdown(OUTCOME._replace(failed=[], passed=True)).startswith("## callbench ✓")

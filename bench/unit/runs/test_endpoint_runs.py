@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -12,7 +13,7 @@ from bench.support.oracle_server import answering
 from bench.support.servers import Handler, chat_completion, serving
 from fixtures.arms import Arm, Draw, Recording
 from fixtures.config import Options
-from fixtures.generation.endpoint import Endpoint, EndpointError
+from fixtures.generation.endpoint import Endpoint, EndpointError, Request, StoppedError
 from fixtures.generation.scaffolds import SCAFFOLDS
 from fixtures.runs import ledger, rescoring
 from fixtures.runs.ledger import NeedsWeightsError
@@ -130,6 +131,26 @@ def test_what_was_answered_when_a_run_is_interrupted_is_not_asked_again(bench, e
         resumed = session(server, bench, resume=True).judgements(BASE, "seen_tools")
         assert all(judgement.primary.correct for judgement in resumed.values())
         assert len(server.requests) < 12
+
+
+def test_an_interrupted_run_does_not_try_again(bench, examples, monkeypatch):
+    """A server that fails: each request in flight ends with its first answer."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.05)
+
+    def interrupted(futures, task):
+        while len(server.requests) < 2:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+        yield
+
+    with serving(lambda *_: (500, {"error": "boom"})) as server:
+        run = session(server, bench, concurrency=2)
+        monkeypatch.setattr(run.endpoint, "_finished", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.judgements(BASE, "seen_tools")
+        assert len(server.requests) <= 6  # of 12 items, each with five retries
+        with pytest.raises(StoppedError):
+            run.endpoint.endpoint.reply(Request(({"role": "user", "content": "x"},)))
 
 
 def test_a_server_that_takes_no_dots_gets_none_in_earlier_calls_either(bench, examples):
