@@ -68,7 +68,9 @@ def test_search(candidate, seed, bench, pytestconfig, record_property):
         "right": sum(judgement.primary.correct for judgement in judgements.values()),
         "n": len(ids),
         "mean_reward": fmean(bench.items.score(completion)[1] for completion in completions.values()),
-        "f1": asdict(mean_of({i: one.f1 for i, one in judgements.items()}, bench.items.dev_clusters(), bounded=True)),
+        "f1": asdict(
+            mean_of({i: one.f1 for i, one in judgements.items()}, bench.items.clusters_of(ids, "dev"), bounded=True)
+        ),
         "changed": sum(completions[i].text != one.text for i, (one,) in before.items()),
     }
     for name, value in result.items():
