@@ -10,8 +10,9 @@ from mlx.utils import tree_flatten
 
 from fixtures.config import Hyper
 from fixtures.modeling import forward, loading, lora
-from fixtures.modeling.cpu import bf16, blas, blocks
+from fixtures.modeling.cpu import bf16, native
 from fixtures.runs.inference import Adapter
+from fixtures.storage import assets
 from fixtures.training import trainer
 
 
@@ -26,13 +27,23 @@ def normal(*shape):
     return mx.random.normal(shape)
 
 
-def linear(inputs=64, outputs=32, *, bias=False):
-    return bf16.Bf16Linear(nn.Linear(inputs, outputs, bias=bias), blocks.by_columns)
+@pytest.fixture(params=["software", "instructions"])
+def way(request, monkeypatch):
+    """Both ways to compute the same: with the CPU's bf16 instructions, where it has them, and in software."""
+    if request.param == "software":
+        monkeypatch.setattr(native, "load", lambda root: native.Native(reason="the test wants software"))
+    elif reason := native.load(assets.cache_root() / "blas").reason:
+        pytest.skip(reason)
+
+
+def layer_of(base):
+    return bf16.Bf16Linear(bf16.factor_of(base.weight), base.get("bias"), lambda: base.weight)
 
 
 def loaded_as(module, precision):
     if precision == "bf16":
-        bf16.use_bf16_products(module, blocks.by_columns)
+        exact = dict(tree_flatten(module.parameters()))
+        bf16.use_bf16_products(module, exact.__getitem__)
     return module
 
 
@@ -51,58 +62,74 @@ def test_ties_are_rounded_to_even():
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_layer_multiplies_rounded_factors_in_float32(bias):
-    layer = nn.Linear(64, 32, bias=bias)
-    x = normal(2, 5, 64)
-    expected = rounded(x).astype(np.float64) @ rounded(layer.weight).astype(np.float64).T
-    expected = expected + np.array(layer.bias) if bias else expected
-    found = np.array(bf16.Bf16Linear(layer, blocks.by_columns)(x))
+@pytest.mark.parametrize("shape", [(2, 5, 64, 32), (1, 1, 1), (3, 7, 250), (70, 130, 9)], ids=str)
+@pytest.mark.usefixtures("way")
+def test_a_layer_multiplies_rounded_factors_in_float32(shape, bias):
+    *rows, inputs, outputs = shape
+    base, x = nn.Linear(inputs, outputs, bias=bias), normal(*rows, inputs)
+    expected = rounded(x).astype(np.float64) @ rounded(base.weight).astype(np.float64).T
+    expected = expected + np.array(base.bias) if bias else expected
+    found = np.array(layer_of(base)(x))
     assert np.allclose(found, expected, atol=1e-5)
-    assert not np.allclose(found, np.array(layer(x)), atol=1e-4)  # it would notice if nothing were rounded
+    unrounded = np.array(base(x), dtype=np.float64)  # it would notice if nothing were rounded
+    assert expected.size < 10 or np.abs(unrounded - expected).max() > 10 * np.abs(found - expected).max()
 
 
+@given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False), min_size=1))
+def test_both_ways_round_a_weight_alike(values):
+    """Ties and all: the identity, as a float32 weight, gives the rounded x, and x = 1 the rounded weight."""
+    if (extension := native.load(assets.cache_root() / "blas")).reason:
+        pytest.skip(extension.reason)
+    ties = [value * (1 + k / 256) for value in values for k in (0, 1, 3)]
+    weight = mx.array(ties)[:, None]
+    assert np.array_equal(np.array(bf16.Packed(weight, extension.module).weight), rounded(weight))
+    assert np.array_equal(np.array(bf16.Packed(mx.eye(1), extension.module).forward(weight)), rounded(weight))
+
+
+@pytest.mark.usefixtures("way")
 def test_the_gradient_is_that_of_the_product():
     """dx = rounded(dy) @ W, not zero, which is the derivative of rounding; with numbers that a hand can check."""
-    weight = mx.array([[1.0, 2.0], [3.0, -1.0]])
+    factor = bf16.factor_of(mx.array([[1.0, 2.0], [3.0, -1.0]]))
     dy = mx.array([[1 + 1 / 256, 0.5]])  # the first rounds to 1
-    dx = mx.vjp(lambda x: bf16.product(x, weight), [mx.array([[0.25, 4.0]])], [dy])[1][0]
+    dx = mx.vjp(lambda x: bf16.product(factor, x), [mx.array([[0.25, 4.0]])], [dy])[1][0]
     assert dx.tolist() == [[1 * 1 + 0.5 * 3, 1 * 2 - 0.5 * 1]]
 
 
-def test_an_adapter_on_it_is_trained_in_float32():
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.usefixtures("way")
+def test_an_adapter_on_it_is_trained_in_float32(bias):
     """Its forward pass and gradients are those of a float32 LoRA beside a bf16 product."""
     from mlx_lm.tuner.lora import LoRALinear
 
-    layer = LoRALinear.from_base(linear(), r=4, scale=2.0)
-    a, b, x, dy = normal(64, 4), normal(4, 32), normal(3, 64), normal(3, 32)
+    layer = LoRALinear.from_base(layer_of(nn.Linear(64, 32, bias=bias)), r=4, scale=2.0)
+    a, b, x, dy = normal(64, 4), normal(4, 32), normal(2, 3, 64), normal(2, 3, 32)
 
-    def output(a, b):
+    def output(a, b, x):
         layer.lora_a, layer.lora_b = a, b
         return layer(x)
 
-    y, (da, db) = mx.vjp(output, [a, b], [dy])
-    assert mx.allclose(y[0], bf16.product(x, layer.linear.weight) + 2 * (x @ a) @ b, 1e-5, 1e-5)
-    assert mx.allclose(da, 2 * x.T @ (dy @ b.T), 1e-4, 1e-4)
-    assert mx.allclose(db, 2 * (x @ a).T @ dy, 1e-4, 1e-4)
+    y, (da, db, dx) = mx.vjp(output, [a, b, x], [dy])
+    flat, d_flat, factor = x.reshape(6, 64), dy.reshape(6, 32), layer.linear.factor
+    assert mx.allclose(y[0], layer.linear(x) + 2 * (x @ a) @ b, 1e-5, 1e-5)
+    assert mx.allclose(da, 2 * flat.T @ (d_flat @ b.T), 1e-4, 1e-4)
+    assert mx.allclose(db, 2 * (flat @ a).T @ d_flat, 1e-4, 1e-4)
+    assert mx.allclose(dx, bf16.rounded(dy) @ factor.weight + 2 * (dy @ b.T) @ a.T, 1e-4, 1e-4)
 
 
-@pytest.mark.parametrize("small_kernels", [False, True])
-def test_a_merged_adapter_keeps_changes_that_are_smaller_than_a_rounding_step(small_kernels, monkeypatch):
+@pytest.mark.usefixtures("way")
+def test_a_merged_adapter_keeps_changes_that_are_smaller_than_a_rounding_step():
     """On average: each weight is off by up to half a step, but their sum has the change, as it was before rounding."""
-    from mlx_lm.tuner.lora import LoRALinear
-
-    monkeypatch.setattr(blas, "has_small_kernels", lambda: small_kernels)
     base = nn.Linear(4096, 32, bias=False)
-    layer = LoRALinear.from_base(bf16.Bf16Linear(base, blocks.by_columns), r=1, scale=1.0)
+    layer = layer_of(base)
     step = float(np.median(np.abs(np.array(base.weight)))) / 256  # of a typical weight
-    layer.lora_a, layer.lora_b = mx.ones((4096, 1)), mx.full((1, 32), step / 8)
-    x = mx.ones((1, 4096))
-    gained = np.array(blocks.merged(layer)(x) - layer.linear(x)) / (4096 * step / 8)
+    a, b, x = mx.ones((4096, 1)), mx.full((1, 32), step / 8), mx.ones((1, 4096))
+    gained = np.array(layer.merged(a, b)(x) - layer(x)) / (4096 * step / 8)
     assert gained.mean() == pytest.approx(1, abs=0.15)
-    lost = np.array(x @ bf16.rounded(layer.linear.weight + step / 8).T - layer.linear(x)) / (4096 * step / 8)
+    lost = np.array(x @ bf16.rounded(layer.weight + step / 8).T - layer(x)) / (4096 * step / 8)
     assert lost.mean() < 0.6  # what merging into the rounded weight would keep
 
 
+@pytest.mark.usefixtures("way")
 def test_a_model_with_an_adapter_decodes_as_it_was_trained(module):
     """Merged and rounded, it differs from the trained layers by about a rounding step, and detaching restores them."""
     loaded_as(module, "bf16")
@@ -118,6 +145,7 @@ def test_a_model_with_an_adapter_decodes_as_it_was_trained(module):
     assert np.array_equal(logits(module), plain)
 
 
+@pytest.mark.usefixtures("way")
 def test_every_product_with_a_weight_of_the_model_is_rounded(tiny_qwen):
     exact = loading.load(str(tiny_qwen)).module
     coarse = loading.load(str(tiny_qwen), precision="bf16").module
@@ -125,9 +153,11 @@ def test_every_product_with_a_weight_of_the_model_is_rounded(tiny_qwen):
     assert kinds == {bf16.Bf16Linear, bf16.Bf16Embedding}
     error = np.abs(logits(coarse) - logits(exact)).max() / np.abs(logits(exact)).max()
     assert 1e-5 < error < 0.02
-    names = [name for name, _ in tree_flatten(coarse.parameters())]
-    assert names == [name for name, _ in tree_flatten(exact.parameters())]  # adapters fit both
     assert not tree_flatten(coarse.trainable_parameters())
+    for module in (exact, coarse):
+        lora.attach(module, Hyper())
+    shapes = [{name: w.shape for name, w in lora.trainable_weights(module).items()} for module in (exact, coarse)]
+    assert shapes[0] == shapes[1]  # adapters fit both
 
 
 def test_precision_is_part_of_what_an_arm_is():
@@ -135,15 +165,26 @@ def test_precision_is_part_of_what_an_arm_is():
     assert identities[0] != identities[1]
 
 
+@pytest.mark.usefixtures("way")
 def test_a_models_layers_are_replaced_one_at_a_time():
     """Past bug: the old weights of all layers stayed alive until the last one was replaced."""
-    size = 512
-    module = nn.Sequential(*(nn.Linear(size, size, bias=False) for _ in range(12)))
+    size, layers = 512, 12
+    module = nn.Sequential(*(nn.Linear(size, size, bias=False) for _ in range(layers)))
     mx.eval(module.parameters())
-    layer = 4 * size * size
+    layer = 4 * size * size  # bytes
     mx.clear_cache()
-    before = mx.get_active_memory() - 12 * layer
+    before = mx.get_active_memory() - layers * layer
     mx.reset_peak_memory()
-    bf16.use_bf16_products(module, lambda weight: weight)
-    added = 12 * layer * 3 / 2  # float32 weights, and bf16 rests
-    assert mx.get_peak_memory() - before < added + 4 * layer
+    bf16.use_bf16_products(module, lambda name: mx.zeros((size, size)))
+    assert mx.get_peak_memory() - before < (layers + 4) * layer
+
+
+def test_weights_are_read_again_for_each_adapter(tiny_qwen):
+    """As they were before they were rounded, whatever the adapters before; none of them stays in memory."""
+    module = loading.load(str(tiny_qwen), precision="bf16").module
+    layers = [layer for _, layer in module.named_modules() if isinstance(layer, bf16.Bf16Linear)]
+    exact = loading.load(str(tiny_qwen)).module
+    expected = [layer.weight for _, layer in exact.named_modules() if type(layer) is nn.Linear]
+    assert len(layers) == len(expected)
+    for _ in range(2):
+        assert all(mx.array_equal(layer.exact(), weight) for layer, weight in zip(layers, expected, strict=True))
