@@ -1,7 +1,7 @@
 """callbench and its peers on the same work, interleaved on this machine: medians, and ratios with their range.
 
 make peers                 creates the environments, then runs this
-python -m bench.peers.compare --rounds 3 --only torch
+python -m bench.peers.compare --model qwen2_5_coder_0_5b --rounds 3 --only ours torch_bf16
 """
 
 import argparse
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -23,19 +24,36 @@ from fixtures.storage import assets
 HERE = Path(__file__).parent
 TASKS = (
     {"do": "train", "length": 160}, {"do": "train", "length": 416}, {"do": "prefill"},
-    {"do": "decode", "rows": 20}, {"do": "decode", "rows": 1},
+    {"do": "decode", "rows": 64}, {"do": "decode", "rows": 20}, {"do": "decode", "rows": 1},
 )  # fmt: skip
 SLOW = {"stock": ({"do": "train", "length": 160}, {"do": "prefill"}, {"do": "decode", "rows": 1})}  # once each
-LOSS_TOLERANCE = 1e-3
-MIN_SAME_ANSWERS = 0.9  # rounding may decide a near tie either way
+# Of losses, relative: torch's activations are bf16, too. Rounding may decide a near tie of greedy tokens either way.
+LOSS_TOLERANCE = {"float32": 1e-3, "bf16": 0.02}
+SAME_ANSWERS = {"float32": 0.9, "bf16": 0.6}
+OURS = "ours"
+
+
+class Way(NamedTuple):
+    """A library at one precision of products."""
+
+    script: str  # peer_….py
+    precision: str
+
+
+WAYS = {
+    OURS: Way("ours", "bf16"), "ours_float32": Way("ours", "float32"), "torch_bf16": Way("torch", "bf16"),
+    "torch": Way("torch", "float32"), "llama": Way("llama", "4 bits"), "stock": Way("stock", "float32"),
+}  # fmt: skip
 
 
 class Peer:
     """A peer's process, and the results of the tasks that it ran."""
 
-    def __init__(self, name, python, folder, threads):
-        command = [str(python), str(HERE / f"peer_{name}.py"), str(folder), str(threads)]
-        self.name = name
+    def __init__(self, name, folder, threads):
+        self.name, self.way = name, WAYS[name]
+        python = sys.executable if self.way.script == OURS else environment(self.way.script)
+        script = HERE / f"peer_{self.way.script}.py"
+        command = [str(python), str(script), str(folder), str(threads), self.way.precision]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.can = set(self._read()["can"])
         self.runs = {}
@@ -64,15 +82,14 @@ def label(task):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", help="peers to compare callbench with (default: all)")
+    parser.add_argument("--only", nargs="*", choices=WAYS, default=list(WAYS), help="(default: all)")
+    parser.add_argument("--model", default="smollm2_135m", help="a key of MODELS that comes as a GGUF file")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--record", action="store_true", help="write results/peers.json")
+    parser.add_argument("--record", action="store_true", help="write results/peers-MODEL.json")
     options = parser.parse_args()
-    folder = assets.cache_root() / "peers" / "work"
-    subprocess.run([sys.executable, "-m", "bench.peers.work", str(folder)], check=True)
-    names = ("torch", "llama", "stock") if options.only is None else options.only
-    peers = [Peer("ours", sys.executable, folder, options.threads)]
-    peers += [Peer(name, environment(name), folder, options.threads) for name in names]
+    folder = assets.cache_root() / "peers" / options.model
+    subprocess.run([sys.executable, "-m", "bench.peers.work", str(folder), options.model], check=True)
+    peers = [Peer(name, folder, options.threads) for name in options.only]
     for round_ in range(options.rounds):
         for task in TASKS:
             for peer in peers:
@@ -80,11 +97,10 @@ def main():
                     run = peer.do(task)
                     speed = run["tokens"] / run["seconds"]
                     print(f"round {round_ + 1}: {label(task)}: {peer.name} {speed:.1f} tokens/s", flush=True)
-    decode = decoder(folder)
-    problems = [problem for peer in peers[1:] for problem in differences(peers[0], peer, decode)]
+    problems = list(differing(peers, decoder(folder)))
     show(peers, problems)
     if options.record:
-        record(peers, problems)
+        record(peers, problems, options.model)
     sys.exit(bool(problems))
 
 
@@ -102,17 +118,26 @@ def environment(name):
     return python
 
 
-def differences(ours, peer, decode):
-    """Where a peer's results differ from ours; llama.cpp is not checked, as it computes with 4-bit weights."""
-    for task in TASKS if peer.name != "llama" else ():
-        mine, theirs = (p.runs.get(label(task), [{}])[0] for p in (ours, peer))
-        for step, (a, b) in enumerate(zip(mine.get("losses", ()), theirs.get("losses", ()), strict=False)):
-            if not abs(a - b) <= LOSS_TOLERANCE:
-                yield f"{label(task)}: loss at step {step} is {a:.5f} here and {b:.5f} with {peer.name}"
-        texts = [decode(ids) for ids in theirs.get("answers", ())]
-        same = sum(text.startswith(answer) for answer, text in zip(mine.get("answers", ()), texts, strict=False))
-        if same < MIN_SAME_ANSWERS * len(texts):
-            yield f"{label(task)}: {same} of {len(texts)} greedy answers are the same with {peer.name}"
+def differing(peers, decode):
+    """Where results differ at the same precision; llama.cpp computes with 4-bit weights, as nobody else does."""
+    for precision in LOSS_TOLERANCE:
+        mine, *others = [peer for peer in peers if peer.way.precision == precision] or [None]
+        for peer in others:
+            yield from differences(mine, peer, decode, precision)
+
+
+def differences(mine, peer, decode, precision):
+    for task in TASKS:
+        ours, theirs = (p.runs.get(label(task), [{}])[0] for p in (mine, peer))
+        for step, (a, b) in enumerate(zip(ours.get("losses", ()), theirs.get("losses", ()), strict=False)):
+            if not abs(a - b) <= LOSS_TOLERANCE[precision] * abs(b):
+                yield f"{label(task)}: loss at step {step} is {a:.5f} with {mine.name} and {b:.5f} with {peer.name}"
+        texts = [a if isinstance(a, str) else decode(a) for a in theirs.get("answers", ())]
+        same = sum(text.startswith(answer) for answer, text in zip(ours.get("answers", ()), texts, strict=False))
+        if texts:
+            print(f"{label(task)}: {same} of {len(texts)} greedy answers of {mine.name} and {peer.name} are the same")
+        if same < SAME_ANSWERS[precision] * len(texts):
+            yield f"{label(task)}: {same} of {len(texts)} greedy answers of {mine.name} and {peer.name} are the same"
 
 
 def decoder(folder):
@@ -124,12 +149,13 @@ def decoder(folder):
 
 
 def show(peers, problems):
-    table = Table("work", *(f"{peer.name}, tokens/s" for peer in peers), *(f"ours / {p.name}" for p in peers[1:]))
+    ours, others = peers[0], peers[1:]
+    table = Table("work, tokens/s", *(peer.name for peer in peers), *(f"{ours.name} / {p.name}" for p in others))
     for task in TASKS:
         speeds = [peer.speeds(task) for peer in peers]
         cells = [f"{statistics.median(s):.1f}" if s else "–" for s in speeds]
         table.add_row(label(task), *cells, *(spread(speeds[0], theirs) for theirs in speeds[1:]))
-    Console(width=160).print(table)
+    Console(width=180).print(table)
     for problem in problems:
         print(f"NOT THE SAME WORK: {problem}")
 
@@ -142,13 +168,13 @@ def spread(ours, theirs):
     return f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
 
 
-def record(peers, problems):
+def record(peers, problems, model):
     tokens_per_s = {
         peer.name: {label(task): [round(s, 1) for s in speeds] for task in TASKS if (speeds := peer.speeds(task))}
         for peer in peers
     }
     document = {"tokens_per_s": tokens_per_s, "problems": problems, "provenance": provenance()}
-    (ledger.RESULTS / "peers.json").write_text(json.dumps(document, indent=1) + "\n")
+    (ledger.RESULTS / f"peers-{model}.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

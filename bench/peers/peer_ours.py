@@ -22,8 +22,8 @@ def main():
     from fixtures.modeling import loading
     from fixtures.modeling.worker_pool import WorkerPool
 
-    model = loading.load(WORK["model"])
-    pool = WorkerPool(model, WORK["model"], blas.cores())
+    model = loading.load(WORK["model"], precision=sys.argv[3])
+    pool = WorkerPool(model, WORK["model"], blas.cores(), sys.argv[3])
     tasks = {"train": train, "prefill": prefill, "decode": decode}
     serve({name: partial(task, pool) for name, task in tasks.items()})
 
@@ -77,8 +77,8 @@ def generate(pool, rows, new_tokens):
 
 
 def prefill(pool):
-    seconds, _ = timed(lambda: generate(pool, len(WORK["prompts"]), 1))
-    return {"seconds": seconds, "tokens": sum(map(len, WORK["prompts"]))}
+    seconds, _ = timed(lambda: generate(pool, WORK["prefilled"], 1))
+    return {"seconds": seconds, "tokens": sum(map(len, WORK["prompts"][: WORK["prefilled"]]))}
 
 
 def decode(pool, rows):

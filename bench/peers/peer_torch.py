@@ -1,4 +1,7 @@
-"""torch + transformers + peft on the CPU; like ours, it projects to the vocabulary only where there is a loss."""
+"""torch + transformers + peft on the CPU, in float32 or bf16, where peft's adapter stays float32.
+
+Like ours, it projects to the vocabulary only where there is a loss.
+"""
 
 import json
 import sys
@@ -9,15 +12,16 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from protocol import serve, timed
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 FOLDER = Path(sys.argv[1])
 WORK = json.loads((FOLDER / "work.json").read_text())
 torch.set_num_threads(int(sys.argv[2]))
+TYPE = torch.bfloat16 if sys.argv[3] == "bf16" else torch.float32
 
 
 def load():
-    return LlamaForCausalLM.from_pretrained(FOLDER / "model", dtype=torch.float32, attn_implementation="sdpa").eval()
+    return AutoModelForCausalLM.from_pretrained(FOLDER / "model", dtype=TYPE, attn_implementation="sdpa").eval()
 
 
 def load_with_lora():
@@ -37,16 +41,16 @@ def load_with_lora():
 
 def train(length):
     model = load_with_lora()
-    llama, head = model.base_model.model.model, model.base_model.model.lm_head
+    body, head = model.base_model.model.model, model.base_model.model.lm_head
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trainable, lr=WORK["lr"])
     rows = torch.tensor(WORK["training"][str(length)])
     losses = []
 
     def step(batch):
-        hidden = llama(batch[:, :-1], use_cache=False).last_hidden_state[:, -WORK["completion"] :]  # (B, N, D)
+        hidden = body(batch[:, :-1], use_cache=False).last_hidden_state[:, -WORK["completion"] :]  # (B, N, D)
         targets = batch[:, -WORK["completion"] :].reshape(-1)
-        loss = torch.nn.functional.cross_entropy(head(hidden).reshape(targets.numel(), -1), targets)
+        loss = torch.nn.functional.cross_entropy(head(hidden).reshape(targets.numel(), -1).float(), targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, WORK["max_grad_norm"])
@@ -75,11 +79,11 @@ def prefill():
     """Row by row, without padding."""
 
     def run():
-        for tokens in WORK["prompts"]:
+        for tokens in WORK["prompts"][: WORK["prefilled"]]:
             BASE(torch.tensor([tokens]), use_cache=True, logits_to_keep=1)
 
     seconds, _ = timed(run)
-    return {"seconds": seconds, "tokens": sum(map(len, WORK["prompts"]))}
+    return {"seconds": seconds, "tokens": sum(map(len, WORK["prompts"][: WORK["prefilled"]]))}
 
 
 @torch.inference_mode()

@@ -1,6 +1,6 @@
 """The workload of all peers: the same weights, tokens and initial adapter, written once into a folder.
 
-model/          the model as Hugging Face's llama in float32 (its RoPE is not interleaved)
+model/          the model as Hugging Face's, in float32 (its RoPE is not interleaved)
 lora_a.npz      the initial LoRA A of each linear layer (R, I); LoRA B starts at zero
 work.json       training batches by length, prompts, hyper-parameters, the path of the GGUF
 """
@@ -24,51 +24,58 @@ from fixtures.data import regimes, splits  # noqa: E402
 from fixtures.data.bfcl import load_examples  # noqa: E402
 from fixtures.modeling import loading, registry  # noqa: E402
 
-MODEL = "smollm2_135m"
+ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
 LENGTHS = (160, 416)  # tokens per training row
 BATCH, COMPLETION, STEPS = 4, 40, 4
-ROWS, NEW_TOKENS = 20, 32
+ROWS, PREFILLED, NEW_TOKENS = 64, 20, 32
 
 
-def main(folder):
-    model = loading.load(MODEL)
+def main(folder, name):
+    model = loading.load(name)
     examples, partition = load_examples(assets.fetch(pinned.BFCL)), splits.load_partition()
     ids = regimes.subset(regimes.REGIMES["all_patterns"](partition, examples), None, 0, examples)
     rows = prompts.render_prompts([examples[i] for i in ids], model.tokenizer, model.end_of_turn, form=model.format(""))
     stream = [token for row in rows for token in row.tokens + row.completion]
     hyper = Hyper()
-    source = registry.MODELS[MODEL]
     work = {
         "training": {str(n): [stream[i * n : (i + 1) * n] for i in range(BATCH * STEPS)] for n in LENGTHS},
         "batch": BATCH,
         "completion": COMPLETION,
         "prompts": [list(row.tokens) for row in rows[:ROWS]],
+        "prefilled": PREFILLED,
         "new_tokens": NEW_TOKENS,
         "rank": hyper.rank,
         "alpha": hyper.alpha,
         "lr": 1e-4,
         "max_grad_norm": hyper.max_grad_norm,
-        "model": MODEL,
-        "mlx": str(registry.locate(MODEL)),
-        "gguf": str(assets.fetch(source.asset) / source.member),
+        "model": name,
+        "mlx": str(registry.locate(name)),
+        "gguf": str(gguf_of(registry.MODELS[name])),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_model(model, folder / "model")
+    write_model(model, registry.locate(name), folder / "model")
     write_lora(model, hyper.rank, folder / "lora_a.npz")
     (folder / "work.json").write_text(json.dumps(work))
 
 
-def write_model(model, folder):
+def gguf_of(source):
+    if isinstance(source, registry.SplitGguf):
+        return assets.fetch_joined(source.asset)
+    return assets.fetch(source.asset) / source.member
+
+
+def write_model(model, mlx, folder):
     folder.mkdir(exist_ok=True)
-    config = json.loads((registry.locate(MODEL) / "config.json").read_text())
+    config = json.loads((mlx / "config.json").read_text())
     weights = dict(tree_flatten(model.module.parameters()))
-    for name, value in weights.items():
+    for name, value in weights.items() if config.get("rope_traditional") else ():
         for part, heads in (("q_proj", "num_attention_heads"), ("k_proj", "num_key_value_heads")):
             if part in name:
                 weights[name] = halves(value, config[heads])
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "pt"})
     plain = {k: v for k, v in config.items() if k not in ("quantization", "rope_traditional")}
-    (folder / "config.json").write_text(json.dumps(plain | {"architectures": ["LlamaForCausalLM"]}))
+    plain["architectures"] = [ARCHITECTURES[config["model_type"]]]
+    (folder / "config.json").write_text(json.dumps(plain))
 
 
 def halves(weight, heads):
@@ -89,4 +96,4 @@ def write_lora(model, rank, path):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -15,7 +15,6 @@ from fixtures.config import Decoding
 from fixtures.generation import decode, prefill
 from fixtures.generation.prompt_lookup import LONGEST_DRAFT, DraftLength, Lookup
 from fixtures.modeling import forward, loading
-from fixtures.modeling.cpu import blas
 from fixtures.modeling.kv_cache import WINDOW_ROWS, PrefixCache, Slots
 
 
@@ -158,9 +157,7 @@ def test_a_draft_follows_the_longest_and_then_the_latest_match():
     assert Lookup([2, 3, 9, 2, 3, 7, 2, 3]).draft(2) == [7, 2]
 
 
-@pytest.mark.parametrize("in_place", [True, False])
-def test_draft_length_rises_with_the_hit_rate_and_falls_with_the_batch_size(in_place, monkeypatch):
-    monkeypatch.setattr(blas, "has_small_kernels", lambda: in_place)
+def test_draft_length_rises_with_the_hit_rate_and_falls_with_the_batch_size():
     fresh, good, bad = DraftLength(), DraftLength(), DraftLength()
     for _ in range(60):
         good.record([1, 2, 3, 4], [1, 2, 3, 4, 5])
@@ -185,9 +182,8 @@ def test_the_hit_rate_counts_a_draft_up_to_its_first_wrong_token():
     assert drafting.hit_rate == 4 / 6
 
 
-def test_drafting_resumes_when_rows_become_repetitive(tiny_qwen, monkeypatch):
+def test_drafting_resumes_when_rows_become_repetitive(tiny_qwen):
     """While drafts cost more than they gain, none is verified; the hit rate is still measured."""
-    monkeypatch.setattr(blas, "has_small_kernels", lambda: True)
     steps = []
     answers = complete(loading.load(str(tiny_qwen)), made_rows(range(20, 52)), Decoding(60), steps.append)
     assert DraftLength().best(len(answers)) == 0
