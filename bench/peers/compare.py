@@ -83,6 +83,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=WAYS, default=list(WAYS), help="(default: all)")
+    parser.add_argument("--tasks", nargs="*", default=["train", "prefill", "decode"])
     parser.add_argument("--model", default="smollm2_135m", help="a key of MODELS that comes as a GGUF file")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--record", action="store_true", help="write results/peers-MODEL.json")
@@ -91,7 +92,7 @@ def main():
     subprocess.run([sys.executable, "-m", "bench.peers.work", str(folder), options.model], check=True)
     peers = [Peer(name, folder, options.threads) for name in options.only]
     for round_ in range(options.rounds):
-        for task in TASKS:
+        for task in (task for task in TASKS if task["do"] in options.tasks):
             for peer in peers:
                 if task["do"] in peer.can and (peer.name not in SLOW or (round_ == 0 and task in SLOW[peer.name])):
                     run = peer.do(task)

@@ -16,12 +16,12 @@ MODEL = llama_cpp.Llama(
 
 def prefill():
     def run():
-        for tokens in WORK["prompts"][: WORK["prefilled"]]:
+        for tokens in WORK["prefilled"]:
             MODEL.reset()
             MODEL.eval(tokens)
 
     seconds, _ = timed(run)
-    return {"seconds": seconds, "tokens": sum(map(len, WORK["prompts"][: WORK["prefilled"]]))}
+    return {"seconds": seconds, "tokens": sum(map(len, WORK["prefilled"]))}
 
 
 def decode(rows):

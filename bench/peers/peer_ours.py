@@ -24,6 +24,7 @@ def main():
 
     model = loading.load(WORK["model"], precision=sys.argv[3])
     pool = WorkerPool(model, WORK["model"], blas.cores(), sys.argv[3])
+    generate(pool, WORK["prompts"][:2], 1)  # starts the workers
     tasks = {"train": train, "prefill": prefill, "decode": decode}
     serve({name: partial(task, pool) for name, task in tasks.items()})
 
@@ -66,24 +67,24 @@ def timed_shard(model, shard, _):
     return steps
 
 
-def generate(pool, rows, new_tokens):
+def generate(pool, texts, new_tokens):
     """The steps of every process; their clocks are the same."""
     from fixtures.config import Decoding
     from fixtures.prompts import Prompt
     from fixtures.runs import inference
 
-    prompts = [Prompt(str(i), tuple(tokens), ()) for i, tokens in enumerate(WORK["prompts"][:rows])]
+    prompts = [Prompt(str(i), tuple(tokens), ()) for i, tokens in enumerate(texts)]
     return pool.run(timed_shard, inference.shard_prompts(pool.size, prompts, None, Decoding(new_tokens)))
 
 
 def prefill(pool):
     seconds, _ = timed(lambda: generate(pool, WORK["prefilled"], 1))
-    return {"seconds": seconds, "tokens": sum(map(len, WORK["prompts"][: WORK["prefilled"]]))}
+    return {"seconds": seconds, "tokens": sum(map(len, WORK["prefilled"]))}
 
 
 def decode(pool, rows):
     """Timed from the moment when all processes have a first token to the end."""
-    shards = generate(pool, rows, 1 + WORK["new_tokens"])
+    shards = generate(pool, WORK["prompts"][:rows], 1 + WORK["new_tokens"])
     start = max(steps[0][0] for steps in shards)
     later = [step for steps in shards for step in steps if step[0] > start]
     finished = [completion for steps in shards for _, _, finished in steps for completion in finished]

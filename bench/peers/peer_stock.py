@@ -58,7 +58,7 @@ def train(length):
 
 def prefill():
     module = load()
-    prompts = WORK["prompts"][:PROMPTS]
+    prompts = WORK["prefilled"][:PROMPTS]
 
     def run():
         for tokens in prompts:

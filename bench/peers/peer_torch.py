@@ -79,11 +79,11 @@ def prefill():
     """Row by row, without padding."""
 
     def run():
-        for tokens in WORK["prompts"][: WORK["prefilled"]]:
+        for tokens in WORK["prefilled"]:
             BASE(torch.tensor([tokens]), use_cache=True, logits_to_keep=1)
 
     seconds, _ = timed(run)
-    return {"seconds": seconds, "tokens": sum(map(len, WORK["prompts"][: WORK["prefilled"]]))}
+    return {"seconds": seconds, "tokens": sum(map(len, WORK["prefilled"]))}
 
 
 @torch.inference_mode()

@@ -41,8 +41,8 @@ def main(folder, name):
         "training": {str(n): [stream[i * n : (i + 1) * n] for i in range(BATCH * STEPS)] for n in LENGTHS},
         "batch": BATCH,
         "completion": COMPLETION,
-        "prompts": [list(row.tokens) for row in rows[:ROWS]],
-        "prefilled": PREFILLED,
+        "prefilled": [list(row.tokens) for row in rows[:PREFILLED]],
+        "prompts": sorted((list(row.tokens) for row in rows), key=len)[:ROWS],  # decoded: short, so that it takes less
         "new_tokens": NEW_TOKENS,
         "rank": hyper.rank,
         "alpha": hyper.alpha,
