@@ -106,7 +106,7 @@ def test_two_workers_make_what_one_process_makes(options, alone, tmp_path, monke
     assert b'"machine"' in next(v for n, v in results(tmp_path / "home").items() if n.startswith("completions"))
     assert any(workers.address in text for text in said)
     (machine,) = Bench(options).runner.describe(SFT, Draw())["machines"].values()  # for run.json
-    assert machine["precision"] == "float32"
+    assert machine["precision"] == "bf16"
 
 
 def test_two_local_workers_make_the_same_beside_another_cluster(options, tmp_path, monkeypatch):
