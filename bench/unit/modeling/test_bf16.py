@@ -11,6 +11,7 @@ from mlx.utils import tree_flatten
 from fixtures.config import Hyper
 from fixtures.modeling import forward, loading, lora
 from fixtures.modeling.cpu import bf16, native
+from fixtures.modeling.cpu.tracing import value_and_grad
 from fixtures.runs.inference import Adapter
 from fixtures.storage import assets
 from fixtures.training import trainer
@@ -158,6 +159,32 @@ def test_every_product_with_a_weight_of_the_model_is_rounded(tiny_qwen):
         lora.attach(module, Hyper())
     shapes = [{name: w.shape for name, w in lora.trainable_weights(module).items()} for module in (exact, coarse)]
     assert shapes[0] == shapes[1]  # adapters fit both
+
+
+def test_both_ways_train_alike(tiny_qwen, monkeypatch):
+    """A LoRA gradient in software, with the CPU's instructions, and in float32: the first two sum otherwise."""
+    if reason := native.load(assets.cache_root() / "blas").reason:
+        pytest.skip(reason)
+
+    def gradient(precision):
+        module = loading.load(str(tiny_qwen), precision=precision).module
+        lora.attach(module, Hyper())
+        mx.random.seed(1)
+        lora.set_trainable(module, 0.02 * mx.random.normal(lora.flatten(module.trainable_parameters()).shape))
+        tokens = mx.array([[5, 6, 7, 9, 30, 31], [8, 8, 9, 4, 2, 1]])
+
+        def loss(module):
+            scores = forward.project(module, forward.hidden_states(module, tokens))
+            return nn.losses.cross_entropy(scores[:, :-1], tokens[:, 1:], reduction="mean")
+
+        return np.array(lora.flatten(value_and_grad(module, loss)(module)[1]))
+
+    instructions, exact = gradient("bf16"), gradient("float32")
+    monkeypatch.setattr(native, "load", lambda root: native.Native(reason="the test wants software"))
+    software = gradient("bf16")
+    off = [np.linalg.norm(other - instructions) / np.linalg.norm(instructions) for other in (software, exact)]
+    assert off[0] < 0.2 * off[1]
+    assert 1e-4 < off[1] < 0.03  # what bf16 rounding explains
 
 
 def test_precision_is_part_of_what_an_arm_is():

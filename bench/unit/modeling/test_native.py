@@ -30,7 +30,8 @@ def loaded_anew(root):
 REASONS = {
     "no_compiler": (lambda patch: patch.setattr(native.shutil, "which", lambda name: None), "install g++"),
     "no_headers": (lambda patch: patch.setattr(native.sysconfig, "get_path", lambda name: "/nowhere"), "python3-dev"),
-    "no_onednn": (lambda patch: patch.setattr(native, "LIBRARY", "libabsent.so"), "without libabsent.so"),
+    "no_onednn": (lambda patch: patch.setattr(native, "LIBRARY", "libabsent.so"), "found no libabsent.so"),
+    "not_installed": (lambda patch: patch.setattr(native, "DISTRIBUTION", "no-such-onednn"), "run `make setup`"),
     "cannot_compile": (lambda patch: patch.setattr(native, "OPTIONS", ["-std=c++11"]), "g++ failed: "),
     "no_instructions": (lambda patch: patch.setattr(native, "INSTRUCTIONS", "avx1024_bf16"), "has no AVX1024_BF16"),
     "no_linux": (lambda patch: patch.setattr(native.platform, "system", lambda: "Darwin"), "Darwin x86_64 has none"),
