@@ -99,9 +99,9 @@ def test_an_item_of_two_folds_counts_twice():
     judgements = {0: {"a": right, "b": wrong}, 1: {"a": right, "c": right}}
     clusters = {"a": 0, "b": 1, "c": 2}
     cell = Cell("sft", "no_parallel_multiple", "plain", "unseen_patterns", judgements, 5.0, None, clusters, folds=True)
-    assert (cell.level().correct, cell.level().asked, cell.level().items) == ((1, 2), (2, 2), 4)
+    assert (cell.level().correct, cell.level().totals, cell.level().items) == ((1, 2), (2, 2), 4)
     assert cell.level().value == 0.75
-    assert cell.level(["a"]).asked == (1, 1)
+    assert cell.level(["a"]).totals == (1, 1)
     assert cell.reasons() == {"ok": 0.75, "call_count": 0.25}
 
 
@@ -115,5 +115,5 @@ def test_a_question_that_every_fold_asks_is_one_question():
         for folds in (True, False)
     )
     assert folds == seeds
-    assert (folds.items, folds.asked) == (10, (10,) * 5)
+    assert (folds.items, folds.totals) == (10, (10,) * 5)
     assert folds.high > 0.2
