@@ -117,7 +117,7 @@ def test_sampling_at_a_low_temperature_is_greedy(model):
     assert complete(model, rows, cold) == complete(model, rows, Decoding(25))
 
 
-@given(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=8), st.floats(0.2, 3))
+@given(st.lists(st.floats(-5, 5, width=32) | st.floats(-80, 5, width=32), min_size=1, max_size=8), st.floats(0.2, 3))
 def test_tokens_are_sampled_with_their_softmax_probabilities(logits, temperature):
     """Evenly spaced u in (0, 1) select each token as often as its softmax probability predicts."""
     logits, n = np.array(logits, dtype=np.float32), 400
@@ -125,6 +125,17 @@ def test_tokens_are_sampled_with_their_softmax_probabilities(logits, temperature
     weights = np.exp(logits.astype(np.float64) / temperature)
     for token, probability in enumerate(weights / weights.sum()):
         assert abs(counts[token] - probability * n) <= 1.01
+
+
+def test_unlikely_tokens_are_sampled_as_often_as_they_should_be():
+    """Half of the u that reach twice as far as their common mass select one of them, each another one."""
+    rare = 200_000
+    logits = np.array([0.0] + [-decode.LIKELY - 0.5] * rare, dtype=np.float32)
+    mass = rare * np.exp(-decode.LIKELY - 0.5)
+    reach = 2 * mass / (1 + mass)
+    sampled = [decode.sample_token(logits, 1.0, 1 - reach * (i + 0.5) / 100) for i in range(100)]
+    assert sampled.count(0) == 50
+    assert len(set(sampled)) == 51
 
 
 def test_every_prompt_is_completed_once_in_small_batches(model, monkeypatch):
