@@ -32,5 +32,5 @@ def test_each_recorded_arm_has_the_current_hyper_parameters(bench):
     from fixtures.training.methods import METHODS  # imports MLX
 
     for name, hyper in provenance.recorded_hyper(bench.recorded.folder).items():
-        method = METHODS[Recording.parse(name.removeprefix(f"{GRADED}/")).arm.method]
-        assert hyper == asdict(method.hyper(bench.scale.hyper)), name
+        method = Recording.parse(name.removeprefix(f"{GRADED}/")).arm.method
+        assert hyper == asdict(METHODS[method].hyper(bench.scale.hyper, **bench.scale.tuned.get(method, {}))), name

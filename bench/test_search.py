@@ -1,10 +1,10 @@
 """Which hyper-parameters? A small search on the development split, with the same budget for every method.
 
 `pytest bench --search sft` trains each candidate and writes results/<run>/search.json. The winner is then entered by
-hand: for sft in HYPERS (fixtures/config.py), otherwise in the method's `change`. At the scale `study` (`--fold 0,1`) it
-has the highest mean F1 over these folds. At other scales it has the most correct answers, ties broken by the mean
-reward; if it has fewer with another seed than the adapter it is initialised from, a lower learning rate is tried with
-that seed.
+hand. At the scale `study` (`--fold 0,1`) it has the highest mean F1 over these folds, and is entered in STUDY_TUNED
+(fixtures/config.py). At other scales it has the most correct answers, ties broken by the mean reward, and is entered in
+HYPERS for sft, otherwise in the method's `change`; if it has fewer with another seed than the adapter it is initialised
+from, a lower learning rate is tried with that seed.
 """
 
 from dataclasses import asdict
@@ -42,6 +42,7 @@ CANDIDATES = {
         "rft": rates(3e-4, 1.5e-4, 6e-4),
         "dpo": rates(6e-6, 1.5e-6, 2.4e-5),
         "grpo": rates(3e-5, 7.5e-6, 1.2e-4, share=1),
+        "grpo_exact": rates(3e-5, 7.5e-6, 1.2e-4, share=1),
     },
 }
 
@@ -80,7 +81,7 @@ def test_search(candidate, seed, bench, pytestconfig, record_property):
 
 
 @pytest.mark.replay
-@pytest.mark.parametrize("method", CANDIDATES["smollm2_135m"])
+@pytest.mark.parametrize("method", CANDIDATES["qwen2_5_coder_0_5b"])
 def test_search_winner_is_entered(method, bench):
     """SFT of the first study is exempt: it has the cheapest, not the best."""
     from fixtures.training.methods import METHODS  # imports MLX
@@ -88,7 +89,7 @@ def test_search_winner_is_entered(method, bench):
     candidates = search.recorded(bench.recorded.folder).get(method)
     if candidates is None:
         pytest.skip(f"no search is recorded for {method}: pytest bench --search {method}")
-    entered = asdict(METHODS[method].hyper(bench.scale.hyper))
+    entered = asdict(METHODS[method].hyper(bench.scale.hyper, **bench.scale.tuned.get(method, {})))
     if not bench.scale.folds:
         if method == "sft":
             pytest.skip("the first study's SFT has the cheapest candidate")

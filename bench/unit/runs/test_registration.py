@@ -5,13 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from fixtures.config import SCALES
+from fixtures.config import Options
+from fixtures.data.folds import FOLDS
 from fixtures.runs import provenance, registration
 from fixtures.runs.registered import load_claims
+from fixtures.runs.session import Bench
 from fixtures.stats.claims import Decided
 from fixtures.storage.files import ROOT
 
 RUN = "qwen2_5_coder_0_5b-study"
+ROW = '{"id": "asked"}\n'
 ENTRY = """[{id}]
 text = "{text}"
 source = "ours"
@@ -50,7 +53,7 @@ class Repository:
     def problems(self):
         claims = load_claims(self.folder / "bench" / "claims.toml")
         decided = {i: replace(c, found={RUN: Decided("SUPPORTED", [0], "")}) for i, c in claims.items()}
-        return registration.too_late(decided, RUN, self.folder)
+        return registration.too_late(decided, RUN, self.folder, lambda split, fold: {"asked"})
 
 
 @pytest.fixture
@@ -64,15 +67,15 @@ def entry(**changes):
 
 def test_a_claim_before_its_results_is_in_time(repository):
     repository.commit(claims=entry())
-    repository.commit(base="1\n")
-    repository.commit(**{"sft-all_patterns-s0": "1\n"})
+    repository.commit(base=ROW)
+    repository.commit(**{"sft-all_patterns-s0": ROW})
     repository.commit(claims=entry(text="It helps a lot."))  # other words, the same definition
     assert repository.problems() == []
 
 
 @pytest.mark.parametrize("file", ["base", "sft-all_patterns-s0", "sft-all_patterns-s4"])
 def test_a_claim_after_one_of_its_results_is_too_late(repository, file):
-    repository.commit(**{file: "1\n"})
+    repository.commit(**{file: ROW})
     repository.commit(claims=entry())
     (problem,) = repository.problems()
     assert problem.startswith("helps: registered by ")
@@ -80,29 +83,39 @@ def test_a_claim_after_one_of_its_results_is_too_late(repository, file):
 
 
 def test_a_claim_in_the_same_commit_as_its_results_is_too_late(repository):
-    repository.commit(claims=entry(), base="1\n")
+    repository.commit(claims=entry(), base=ROW)
     assert len(repository.problems()) == 1
 
 
 def test_an_edited_margin_is_a_new_registration(repository):
     repository.commit(claims=entry())
-    repository.commit(base="1\n")
+    repository.commit(base=ROW)
     repository.commit(claims=entry(margin=4.0))
     assert len(repository.problems()) == 1
 
 
 def test_results_of_other_arms_do_not_count(repository):
-    repository.commit(**{"dpo-all_patterns-s0": "1\n", "sft-no_parallel_multiple-s0": "1\n"})
+    repository.commit(**{"dpo-all_patterns-s0": ROW, "sft-no_parallel_multiple-s0": ROW})
     repository.commit(claims=entry())
     assert repository.problems() == []
 
 
 def test_the_known_arm_of_a_claim_may_have_results_but_not_the_other(repository):
-    repository.commit(base="1\n")
+    repository.commit(base=ROW)
     repository.commit(claims=entry() + 'known = "base"\n')
-    repository.commit(**{"sft-all_patterns-s0": "1\n"})
+    repository.commit(**{"sft-all_patterns-s0": ROW})
     assert repository.problems() == []
     repository.commit(claims=entry() + 'known = "sft"\n')
+    assert len(repository.problems()) == 1
+
+
+def test_answers_to_other_items_do_not_count_but_those_that_were_deleted_do(repository):
+    repository.commit(base='{"id": "other"}\n')
+    repository.commit(claims=entry())
+    assert repository.problems() == []
+    repository.commit(base=ROW)
+    repository.commit(base="")
+    repository.commit(claims=entry(margin=4.0))
     assert len(repository.problems()) == 1
 
 
@@ -114,7 +127,7 @@ def test_an_uncommitted_claim_is_named(repository):
 
 def test_uncommitted_files_are_those_that_a_recording_does_not_write(repository):
     repository.commit(claims=entry())
-    (repository.folder / "results" / RUN / "base.jsonl").write_text("1\n")
+    (repository.folder / "results" / RUN / "base.jsonl").write_text(ROW)
     assert provenance.uncommitted(repository.folder) == []
     (repository.folder / "bench" / "claims.toml").write_text("")
     assert provenance.uncommitted(repository.folder) == ["bench/claims.toml"]
@@ -122,10 +135,10 @@ def test_uncommitted_files_are_those_that_a_recording_does_not_write(repository)
 
 def test_what_a_recording_writes_does_not_make_its_commit_dirty(repository, monkeypatch):
     """Past bug: from the second part on, the study's provenance said `-dirty`."""
-    repository.commit(claims=entry(), base="1\n")
+    repository.commit(claims=entry(), base=ROW)
     monkeypatch.setattr(provenance.files, "ROOT", repository.folder)
     clean = provenance.provenance()["commit"]
-    repository.folder.joinpath("results", RUN, "base.jsonl").write_text("2\n")
+    repository.folder.joinpath("results", RUN, "base.jsonl").write_text(ROW + ROW)
     assert provenance.provenance()["commit"] == clean
     repository.folder.joinpath("code.py").write_text("")
     assert provenance.provenance()["commit"] == f"{clean}-dirty"
@@ -139,5 +152,9 @@ def test_a_folder_without_history_is_named(tmp_path):
 def test_the_claims_of_the_study_were_registered_in_time():
     if not (ROOT / ".git").exists():
         pytest.skip("needs the repository's history")
-    runs = [f"{scale.model}-{name}" for name, scale in SCALES.items() if scale.folds]
-    assert [problem for run in runs for problem in registration.too_late(load_claims(), run, ROOT)] == []
+    study = Bench(Options(scale="study", seeds=tuple(range(FOLDS)), replay=True))
+
+    def items(split, fold):
+        return study.fold(fold).items.test_ids(split)
+
+    assert registration.too_late(load_claims(), study.run, ROOT, items) == []
