@@ -1,6 +1,9 @@
 """The compiled extension: found, compiled or refused with a reason; and packed weights that processes share."""
 
+import gc
 import multiprocessing
+from pathlib import Path
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
@@ -47,6 +50,20 @@ def test_a_machine_without_it_says_why(case, monkeypatch, tmp_path):
     assert found.module is None
     assert reason in found.reason
     assert "\n" not in found.reason
+
+
+@pytest.mark.usefixtures("extension")
+def test_one_that_does_not_fit_this_mlx_says_why(monkeypatch):
+    """As after an upgrade of MLX to another nanobind, whose arrays it does not know."""
+
+    def pack(weight):
+        raise TypeError("pack(): incompatible function arguments")
+
+    broken = SimpleNamespace(supported=lambda: True, set_threads=lambda n: None, pack=pack)
+    monkeypatch.setattr(native, "_imported", lambda path: broken)
+    found = loaded_anew(ROOT)
+    assert found.module is None
+    assert found.reason == "it does not fit this MLX: pack(): incompatible function arguments"
 
 
 def test_a_model_says_once_that_its_products_are_computed_in_software(tiny_qwen, monkeypatch):
@@ -146,6 +163,30 @@ def test_a_shelf_that_is_gone_leaves_a_model_with_weights_of_its_own(module):
     address = bf16.use_bf16_products(module, lambda name: mx.zeros(()), "/proc/self/fd/9999")
     assert address.startswith("/proc/")
     assert module(mx.array([[5, 6]])).shape == (1, 2, 64)
+
+
+@pytest.mark.usefixtures("extension")
+@pytest.mark.parametrize("error", [AttributeError, PermissionError])
+def test_where_memory_cannot_be_shared_weights_are_private(module, monkeypatch, error):
+    """Pythons built for an old glibc have no memfd_create; sandboxes forbid it."""
+
+    def refuse(name):
+        raise error(name)
+
+    monkeypatch.setattr("os.memfd_create", refuse)
+    assert bf16.use_bf16_products(module, lambda name: mx.zeros(())) == ""
+    assert module(mx.array([[5, 6]])).shape == (1, 2, 64)
+
+
+def test_a_dropped_shelf_is_closed_and_its_arrays_stay(extension):
+    """Past bug: each model that a process loaded kept its weights in memory."""
+    shelf = Shelf.new(extension)
+    address, array = shelf.address, shelf.put("a", mx.array([7, 8], dtype=mx.uint16))
+    assert Path(address).exists()
+    del shelf
+    gc.collect()
+    assert not Path(address).exists()
+    assert array.tolist() == [7, 8]
 
 
 def bytes_of_own(model, shard, on_message):

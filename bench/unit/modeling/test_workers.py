@@ -115,13 +115,20 @@ def forever(model, shard, on_message):
 
 def test_a_worker_whose_home_died_ends_quietly(lively_qwen, capfd):
     """Past bug: it printed a traceback of a broken pipe."""
-    worker = worker_pool._Worker(1, (str(lively_qwen), "float32", True))
+    worker = worker_pool._Worker(1, (str(lively_qwen), "float32", True, ""))
     worker.start(forever, None, 1)
-    assert worker.pipe.poll(60)
+    assert worker.pipe.recv() == ("message", "alive")
     worker.pipe.close()  # as the kernel does for a process that died
     worker.process.join(30)
     assert worker.process.exitcode == 0
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_worker_that_fails_before_its_first_job_says_why(model):
+    """Past bug: a job larger than the pipe's buffer hid the error behind `died with exit code 0`."""
+    pool = WorkerPool(model, "/no/such/model", 2, offline=True)
+    with pytest.raises(WorkerError, match=r"worker 1 failed:\n(.*\n)*.*no/such/model"):
+        pool.run(add, [[1], [0] * 10_000_000])
 
 
 def test_a_pool_of_three_shares_the_blas_threads(model, lively_qwen):
