@@ -1,18 +1,20 @@
 """Runs over folds (scale study): each fold has its own items, and a claim is decided over all of them together."""
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from fixtures.arms import Arm
+from fixtures.arms import Arm, Draw
 from fixtures.config import Options
 from fixtures.data.folds import FOLDS, load_folds
 from fixtures.runs import evidence
-from fixtures.runs.ledger import NotRecordedError
+from fixtures.runs.ledger import NotRecordedError, RecordingError
 from fixtures.runs.registered import load_claims
 from fixtures.runs.session import Bench, Requirement
 from fixtures.storage.files import ROOT
@@ -88,6 +90,24 @@ def test_a_claim_is_not_looked_at_before_all_its_folds_are_there(study, scored):
     assert evidence.findings(study, [load_claims()["folds_sft_reaches_unseen_tools"]]) == {}
     three = replace(load_claims()["folds_sft_reaches_unseen_tools"], folds=3)
     assert evidence.measure(study, three).contrast.items == 600
+
+
+@pytest.mark.parametrize("recorded", ["dpo-all_patterns-s0", "graded/sft-all_patterns-s0", "sft-all_patterns-s0"])
+def test_another_adapter_is_refused_before_anything_is_generated(study, examples, tmp_path, monkeypatch, recorded):
+    """Past bug: only the arm's own file was looked at, and a replay noticed after hours of sampling."""
+    study.items.__dict__["examples"] = examples
+    study.recorded.folder = tmp_path
+    training = {"model": "m", "weights": {"sft-all_patterns-s0": "lost", "dpo-all_patterns-s0": "other"}}
+    (tmp_path / "run.json").write_text(json.dumps({recorded: {"training": training}}))
+    (tmp_path / f"{recorded}.jsonl").parent.mkdir(exist_ok=True)
+    (tmp_path / f"{recorded}.jsonl").write_text("")
+    sft, weights = Arm("sft", "all_patterns", 0), {"sft-all_patterns-s0": "lost"}
+    live = SimpleNamespace(identity=lambda arm: {"model": "m", "weights": weights})
+    monkeypatch.setattr(Bench, "live", property(lambda bench: live))
+    study._refuse_mixing(sft, "seen_tools", Draw())
+    weights["sft-all_patterns-s0"] = "trained again"
+    with pytest.raises(RecordingError, match=f"another adapter behind sft-all_patterns-s0: {recorded}"):
+        study._refuse_mixing(sft, "seen_tools", Draw())
 
 
 def test_requirements_of_the_base_model_differ_by_fold():
