@@ -16,6 +16,13 @@ CELLS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def one_prompt_per_item(bench, scaffold, split):
+    """Each fold has its own shots; its unseen tools are seen ones of another fold, whose answers they would replace."""
+    if bench.scale.folds and scaffold.startswith("few_shot") and split != "seen_tools":
+        pytest.skip(f"over folds {scaffold} is measured on seen_tools only")
+
+
 @pytest.mark.parametrize(("method", "scaffold", "split"), CELLS)
 def test_scaffolds(method, scaffold, split, accuracy, expected):
     """Plain; JSON repair; constrained to the tools' schemas; two sets of four shots; a sentence or two of reasoning;
