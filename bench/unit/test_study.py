@@ -1,6 +1,7 @@
 """The study's queue: what the registered claims need, in their order, until everything is recorded."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -98,3 +99,16 @@ def test_a_deadline_is_refused_on_a_cluster_instead_of_being_ignored(capsys):
     with pytest.raises(SystemExit):
         study.main(["--hours", "2", "--cluster", "local:2"])
     assert "--hours and --cluster exclude each other" in capsys.readouterr().err
+
+
+def test_methods_whose_rates_were_not_searched_are_left_out(monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr(provenance, "uncommitted", lambda _: [])
+    monkeypatch.setattr(study, "recorded_study", Recordings)
+    monkeypatch.setattr(study, "run", lambda left, deadline: made.extend(left))
+    monkeypatch.setattr(study, "status", lambda needed, left: "")
+    monkeypatch.setitem(study.SCALES, "study", replace(study.SCALES["study"], tuned={"sft": {}, "grpo": {}}))
+    study.main([])
+    assert {one.arm.method for one in made} == {"base", "sft", "grpo"}
+    assert made == [one for one in study.queue() if one.arm.method in {"base", "sft", "grpo"}]
+    assert "are searched and entered: dpo, rft, second_epoch, grpo_exact. `pytest" in capsys.readouterr().out
