@@ -8,8 +8,8 @@ LIVE = ["simple_320", "four_320", "four_160", "four_80", "with_live"]  # have li
 
 
 @pytest.fixture(autouse=True)
-def without_live_items_over_folds(request, bench):
-    if bench.scale.folds and request.node.callspec.params["regime"] in LIVE:
+def without_live_items_over_folds(bench, regime):
+    if bench.scale.folds and regime in LIVE:
         pytest.skip(f"no live item is in the training set of a fold; expected one of {', '.join(OF_THE_STUDY)}")
 
 

@@ -73,7 +73,7 @@ def spec(bench, arm, weights):
     method = METHODS[arm.method]
     if method is None:
         return {"model": MODEL} | trainer.numerics() | NUMERICS
-    groups, hyper = method.groups(first_round(bench, arm)), method.hyper(bench.scale.hyper)
+    groups, hyper = method.groups(first_round(bench, arm)), method.hyper_at(bench.scale, arm.method)
     return trainer.adapter_spec(MODEL, arm.method, groups, hyper, arm.seed, (weights, weights)) | NUMERICS
 
 

@@ -33,4 +33,4 @@ def test_each_recorded_arm_has_the_current_hyper_parameters(bench):
 
     for name, hyper in provenance.recorded_hyper(bench.recorded.folder).items():
         method = Recording.parse(name.removeprefix(f"{GRADED}/")).arm.method
-        assert hyper == asdict(METHODS[method].hyper(bench.scale.hyper, **bench.scale.tuned.get(method, {}))), name
+        assert hyper == asdict(METHODS[method].hyper_at(bench.scale, method)), name

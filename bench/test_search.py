@@ -89,7 +89,7 @@ def test_search_winner_is_entered(method, bench):
     candidates = search.recorded(bench.recorded.folder).get(method)
     if candidates is None:
         pytest.skip(f"no search is recorded for {method}: pytest bench --search {method}")
-    entered = asdict(METHODS[method].hyper(bench.scale.hyper, **bench.scale.tuned.get(method, {})))
+    entered = asdict(METHODS[method].hyper_at(bench.scale, method))
     if not bench.scale.folds:
         if method == "sft":
             pytest.skip("the first study's SFT has the cheapest candidate")
