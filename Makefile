@@ -42,7 +42,7 @@ study: setup
 	$(BIN)/python -m fixtures.study $(ARGS)
 
 study-status: setup
-	$(BIN)/python -m fixtures.study --status
+	$(BIN)/python -m fixtures.study --status $(ARGS)
 
 # make export ARM=sft: exports/sft-all_patterns-s0/mlx_lm and …/peft
 export: setup

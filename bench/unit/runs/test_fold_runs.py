@@ -92,6 +92,20 @@ def test_a_claim_is_not_looked_at_before_all_its_folds_are_there(study, scored):
     assert evidence.measure(study, three).contrast.items == 600
 
 
+def test_a_session_measures_the_claims_about_its_model(study):
+    claims = list(load_claims().values())
+    about = {model: evidence.about(replace(study.scale, model=model), claims) for model in (study.scale.model, "mine")}
+    assert about["mine"] == about[study.scale.model]
+    assert not any(claim.model for claim in about["mine"])
+    assert all(claim.folds for claim in about["mine"])
+    small = evidence.about(replace(study.scale, model="smollm2_135m"), claims)
+    assert {claim.model for claim in small} == {"smollm2_135m"}
+    assert not any(claim.folds for claim in evidence.about(replace(study.scale, folds=False), claims))
+    assert evidence.measurable(study, claims) == about["mine"]
+    live = Bench(replace(study.options, replay=False))
+    assert {live.run in claim.found for claim in evidence.measurable(live, claims)} == {True}
+
+
 @pytest.mark.parametrize("recorded", ["dpo-all_patterns-s0", "graded/sft-all_patterns-s0", "sft-all_patterns-s0"])
 def test_another_adapter_is_refused_before_anything_is_generated(study, examples, tmp_path, monkeypatch, recorded):
     """Past bug: only the arm's own file was looked at, and a replay noticed after hours of sampling."""

@@ -8,6 +8,7 @@ import pytest
 from fixtures.arms import ArmName
 from fixtures.data.regimes import REGIMES, SPLITS
 from fixtures.generation.scaffolds import SCAFFOLDS
+from fixtures.modeling.registry import MODELS
 from fixtures.runs.registered import ClaimError, load_claims
 from fixtures.stats.claims import Claim, Measured, decide
 from fixtures.stats.contrast import Contrast
@@ -89,9 +90,10 @@ def test_a_claim_that_no_number_of_items_can_resolve_needs_seeds():
     assert "UNRESOLVED (a difference of 2 pts needs more items and more seeds)" in text
 
 
-def test_every_registered_claim_names_arms_that_exist():
+def test_every_registered_claim_names_arms_and_models_that_exist():
     for claim in load_claims().values():
         assert claim.split in SPLITS
+        assert claim.model in ("", *MODELS)
         for arm in claim.arms:
             assert arm.method in METHODS
             assert arm.regime in ("", *REGIMES)
