@@ -63,6 +63,27 @@ def test_a_recorded_arm_is_replayed(tmp_path):
     assert {"commit", "versions", "machine", "at"} <= manifest["provenance"].keys()
 
 
+def test_the_provenance_of_older_rows_stays_as_long_as_they_do(tmp_path, monkeypatch):
+    """Past bug: a file whose rows two kinds of cores had made was said to be the newer one's."""
+    verdicts = {f"item_{i}": unanimous(OK) for i in range(3)}
+
+    def record(number, core):
+        answers = {f"item_{number}": completion(number)}
+        ledger.record_completions(tmp_path, GREEDY, answers, verdicts, {"core": core})
+        return json.loads((tmp_path / "run.json").read_text())[str(ARM)]
+
+    assert "earlier" not in record(0, "Haswell")
+    assert "earlier" not in record(1, "Haswell")
+    entry = record(2, "oneDNN")
+    assert entry["training"] == {"core": "oneDNN"}
+    assert [one["core"] for one in entry["earlier"]] == ["Haswell"]
+    assert entry["earlier"][0]["versions"] == entry["provenance"]["versions"]
+    assert [one["core"] for one in record(2, "Zen")["earlier"]] == ["Haswell", "oneDNN"]
+    assert [one["core"] for one in record(2, "Haswell")["earlier"]] == ["oneDNN", "Zen"]
+    (tmp_path / f"{ARM!s}.jsonl").unlink()
+    assert "earlier" not in record(0, "Haswell")
+
+
 def test_samples_are_recorded_side_by_side_and_scored_one_by_one(tmp_path):
     draw, wrong = Draw("best_of_2", samples=2, temperature=1.0), unanimous(Verdict("call_count", "2"))
     samples = [Completion("item_0", "hash", text, 3, "stop", k) for k, text in enumerate(("[]", "[1]", "[2]"))]
