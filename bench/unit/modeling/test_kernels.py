@@ -7,17 +7,24 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from fixtures.modeling.cpu import kernels, tracing
+from fixtures.modeling.cpu import kernels, native, tracing
 from fixtures.modeling.kv_cache import Window
+from fixtures.storage import assets
 
 
 def close(a, b, tolerance=1e-5):
     return mx.abs(a - b).max().item() <= tolerance * (mx.abs(b).max().item() + 1)
 
 
-@pytest.fixture(autouse=True)
-def seeded():
+@pytest.fixture(autouse=True, params=["compiled", "extension"])
+def rows(request, monkeypatch):
+    """The functions of rows: as MLX compiles them, or those of the extension."""
     mx.random.seed(0)
+    found = native.load(assets.cache_root() / "blas")
+    if request.param == "extension" and found.reason:
+        pytest.skip(found.reason)
+    monkeypatch.setattr(kernels, "_rows", found.module if request.param == "extension" else None)
+    return request.param
 
 
 def test_exp_is_accurate_to_float32_rounding():
@@ -31,8 +38,9 @@ def test_exp_of_a_masked_score_is_almost_zero():
     assert kernels.fast_exp(mx.array([kernels.MASKED, -200.0])).max().item() < 1e-37
 
 
-def test_swiglu_and_its_gradients():
-    gate, x, weight = (mx.random.normal((3, 5, 16)) * 3 for _ in range(3))
+@pytest.mark.parametrize("shape", [(3, 5, 16), (7,), (130, 1031)])
+def test_swiglu_and_its_gradients(shape):
+    gate, x, weight = (mx.random.normal(shape) * 3 for _ in range(3))
     fast = mx.value_and_grad(lambda g, x: (kernels.swiglu(g, x) * weight).sum(), argnums=(0, 1))(gate, x)
     stock = mx.value_and_grad(lambda g, x: (nn.silu(g) * x * weight).sum(), argnums=(0, 1))(gate, x)
     assert close(fast[0], stock[0])
@@ -47,6 +55,35 @@ def test_swiglu_at_the_ends_of_float32(gate):
     stock = mx.value_and_grad(lambda g, x: (nn.silu(g) * x).sum(), argnums=(0, 1))(*arguments)
     assert close(fast[0], stock[0])
     assert all(map(close, fast[1], stock[1]))
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 16), (3, 7), (1, 1, 1), (2, 70, 1031)])
+def test_norm_and_its_gradient(shape):
+    layer, x, weight = nn.RMSNorm(shape[-1], eps=1e-5), mx.random.normal(shape) * 3, mx.random.normal(shape)
+    layer.weight = mx.random.normal(layer.weight.shape)
+    layer.freeze()
+
+    def value(norm):
+        return lambda x: (norm(x) * weight).sum()
+
+    fast = mx.value_and_grad(value(lambda x: kernels.rms_norm(layer, x)))(x)
+    stock = mx.value_and_grad(value(lambda x: mx.fast.rms_norm(x, layer.weight, 1e-5)))(x)
+    assert close(fast[0], stock[0])
+    assert close(fast[1], stock[1])
+
+
+def test_a_norm_that_is_trained_has_the_gradient_of_its_weight():
+    layer, x = nn.RMSNorm(6), mx.random.normal((3, 6))
+    _, gradient = tracing.value_and_grad(layer, lambda x: (kernels.rms_norm(layer, x) * x).sum())(x)
+    assert mx.abs(gradient["weight"]).min().item() > 0
+
+
+def test_what_is_not_a_number_stays_one():
+    """A training that diverges has to notice."""
+    values, mask = mx.array([[1.0, mx.nan, 2.0, mx.inf - mx.inf]]), mx.zeros((1, 4))
+    assert mx.isnan(kernels.swiglu(values, mx.ones((1, 4)))).tolist() == [[False, True, False, True]]
+    assert mx.isnan(kernels._softmax(values[None, None], mask)[1]).item()
+    assert mx.isnan(kernels.rms_norm(nn.RMSNorm(4), values)).all().item()
 
 
 @pytest.mark.parametrize(
@@ -109,6 +146,7 @@ def compiled_primitives(function, *arguments):
     return text.getvalue().count("Compiled")
 
 
+@pytest.mark.parametrize("rows", ["compiled"], indirect=True)
 def test_kernels_stay_fused_in_a_gradient():
     """Within a gradient, MLX inlines what mx.compile made, without fusion: a training step took a fifth longer."""
     module, x = nn.Linear(8, 8, bias=False), mx.random.normal((3, 8))
