@@ -240,6 +240,13 @@ def test_a_child_ends_with_its_parent_and_tells_why_it_died(options):
         child.ask(Request(options, Failing(SFT, 0)))
 
 
+def test_a_child_that_dies_before_it_has_its_request_tells_why(options, monkeypatch):
+    """Past bug: the rest of a request of more than a pipe's 64 KB hid the exit code."""
+    monkeypatch.setattr(child, "__name__", "fixtures.no_such_module")
+    with pytest.raises(JobError, match=r"exit code 1; it printed last: .*no_such_module"):
+        child.ask(Request(replace(options, model="x" * 1_000_000)))
+
+
 def test_jobs_come_after_what_they_need(options, tmp_path, monkeypatch):
     """DPO starts from SFT; splits are cut into blocks; each job is there once."""
     bench = session(replace(options, items=None), tmp_path, monkeypatch)

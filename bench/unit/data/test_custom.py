@@ -149,6 +149,15 @@ def test_earlier_calls_and_results_are_part_of_the_question(load, form):
     assert isinstance(FORMATS["native"].messages(example)[1]["tool_calls"][0]["function"]["arguments"], dict)
 
 
+def test_several_system_messages_keep_their_order(load):
+    """Past bug: the second came first."""
+    row = chat(ROME)
+    said = [{"role": "system", "content": "FIRST"}, {"role": "developer", "content": "SECOND"}]
+    (example,) = load(row | {"messages": said + row["messages"]}).values()
+    system, *_ = FORMATS["signatures"].messages(example)
+    assert system["content"].startswith("FIRST\n\nSECOND\n\nAnswer with")
+
+
 def without(row, *path):
     row = deepcopy(row)
     target = row
@@ -211,6 +220,43 @@ BAD = {
         "required": [[]]}}]), "t: requires []"),
     "an id with spaces": (chat(ROME, id="a b"), "an id consists of"),
 }  # fmt: skip
+
+
+REFERENCE = {"$ref": "#/$defs/Item"}
+PLACES = {
+    "itself": REFERENCE,
+    "with a description": {"description": "which", **REFERENCE},
+    "items": {"type": "array", "items": REFERENCE},
+    "tuples": {"type": "array", "prefixItems": [{"type": "string"}, REFERENCE]},
+    "a dictionary": {"type": "object", "additionalProperties": REFERENCE},
+    "properties": {"type": "object", "properties": {"$ref": REFERENCE, "default": REFERENCE}},
+    "a union": {"anyOf": [{"type": "null"}, REFERENCE]},
+    "several parents": {"allOf": [REFERENCE, {"description": "x"}]},
+    "a negation": {"not": REFERENCE},
+}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_a_reference_is_what_it_leads_to_wherever_it_stands(load, place):
+    """Past bug: some places kept a reference to definitions that were gone."""
+
+    def tool(argument, **definitions):
+        return {"name": "t", "parameters": {"type": "object", "properties": {"x": argument}, **definitions}}
+
+    part, item = {"type": "integer", "enum": [1, 2]}, {"type": "array", "items": {"$ref": "#/$defs/Part"}}
+    inlined = json.loads(json.dumps(place).replace(json.dumps(REFERENCE)[1:-1], json.dumps(item)[1:-1]))
+    inlined = json.loads(json.dumps(inlined).replace(json.dumps({"$ref": "#/$defs/Part"}), json.dumps(part)))
+    (referring,) = load(chat(tools=[tool(place, **{"$defs": {"Item": item, "Part": part}})])).values()
+    (plain,) = load(chat(tools=[tool(inlined)])).values()
+    assert referring.tools == plain.tools
+    assert "#/$defs" not in json.dumps(referring.tools)
+
+
+def test_values_that_look_like_references_are_values(load):
+    schema = {"type": "object", "enum": [{"$ref": "#/nowhere"}], "default": {"$ref": "#/nowhere"}}
+    tool = {"name": "t", "parameters": {"type": "object", "properties": {"x": schema}}}
+    (example,) = load(chat(tools=[tool])).values()
+    assert example.tools[0]["parameters"]["properties"]["x"]["enum"] == [{"$ref": "#/nowhere"}]
 
 
 @pytest.mark.parametrize(("row", "message"), BAD.values(), ids=BAD)

@@ -102,6 +102,60 @@ def test_the_key_is_sent_and_never_shown(request_, monkeypatch):
     assert "***" in str(error.value)
 
 
+REFUSALS = {
+    "the limit of o1 and gpt-5": ("max_tokens", {"message": "Unsupported parameter: 'max_tokens' is not supported with "
+        "this model. Use 'max_completion_tokens' instead.", "param": "max_tokens"}, {"limit"}),
+    "their temperature": ("temperature", {"message": "Unsupported value: 'temperature' does not support 0.0 with this "
+        "model. Only the default (1) value is supported.", "param": "temperature"}, {"temperature"}),
+    "a proxy's words": ("temperature", {"message": "O-series models don't support temperature=0. Only temperature=1"},
+        {"temperature"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "error", "adapted"), REFUSALS.values(), ids=REFUSALS)
+def test_what_newer_models_refuse_is_sent_in_their_way(field, error, adapted):
+    """Past bug: they ended with `Is the server up, and the model loaded?`."""
+
+    def script(request, handler):
+        return (400, {"error": error}) if field in request else (200, chat_completion("hello"))
+
+    with serving(script) as server:
+        client = endpoint.Endpoint(server.url, "served", 10)
+        for _ in range(2):
+            assert client.reply(Request(({"role": "user", "content": "x"},)))["content"] == "hello"
+    assert client.adapted == adapted
+    assert [field in request for request in server.requests] == [True, False, False]
+    assert server.requests[-1].get("max_completion_tokens") == (300 if "limit" in adapted else None)
+
+
+def test_a_tool_that_is_called_temperature_does_not_take_the_temperature_away():
+    tool = {"type": "function", "function": {"name": "weather.temperature", "parameters": {"type": "object"}}}
+
+    def script(request, handler):
+        if "." in request["tools"][0]["function"]["name"]:
+            return 400, {"error": {"message": "Invalid 'tools[0].function.name': 'weather.temperature'"}}
+        return 200, chat_completion("hello")
+
+    with serving(script) as server:
+        client = endpoint.Endpoint(server.url, "served", 10)
+        client.reply(Request(({"role": "user", "content": "x"},), [tool]))
+    assert client.adapted == {"names"}
+
+
+def test_a_second_attempt_that_takes_too_long_is_no_refusal(monkeypatch):
+    """Past bug: after a 400 for names with dots, any error of the next attempt was `unsupported`, and skipped tests."""
+    tool = {"type": "function", "function": {"name": "a.b", "parameters": {"type": "object"}}}
+
+    def script(request, handler):
+        if "." in request["tools"][0]["function"]["name"]:
+            return 400, {"error": {"message": "invalid name"}}
+        return 500, {"error": {"message": "boom"}}, [("x-should-retry", "false")]
+
+    with serving(script) as server, pytest.raises(endpoint.EndpointError) as raised:
+        endpoint.Endpoint(server.url, "served", 10).reply(Request(({"role": "user", "content": "x"},), [tool]))
+    assert not isinstance(raised.value, UnsupportedError)
+
+
 def test_names_that_a_server_refuses_are_replaced_and_restored(request_):
     """OpenAI takes no dots; `math.sum` and `math_sum` stay two tools."""
 

@@ -191,6 +191,22 @@ def test_other_scaled_frequencies_are_refused(tmp_path, changes, message):
         converted(tmp_path, kind="llama", **changes)
 
 
+def test_what_a_file_may_leave_out_has_its_usual_value():
+    """Past bug: a KeyError without the file's name for models without grouped queries, or without a first token."""
+    names = ("embedding_length", "feed_forward_length", "block_count", "context_length", "attention.head_count")
+    metadata = {f"llama.{name}": 7 for name in (*names, "attention.layer_norm_rms_epsilon", "rope.freq_base")}
+    metadata |= {"tokenizer.ggml.tokens": ["a"], "tokenizer.ggml.eos_token_id": 0}
+    config = conversion._config(metadata, "llama")
+    assert config["num_key_value_heads"] == config["num_attention_heads"] == 7
+    assert "bos_token_id" not in config
+
+
+def test_what_a_file_must_not_leave_out_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(gguf.GGUFWriter, "add_context_length", lambda *_: None)
+    with pytest.raises(ModelError, match=r"m\.gguf: its metadata lack 'qwen2\.context_length'"):
+        converted(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"no gguf at all" * 99])
 def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "m.gguf").write_bytes(content)

@@ -127,6 +127,8 @@ def test_the_requirements_of_a_run_are_known_after_collection():
         (["--markdown", ""], "needs the name of a file, found ''"),
         (["--json", "bench"], "needs the name of a file, found 'bench'"),
         (["--json", "README.md/run.json"], "cannot be written"),
+        (["--json", "/dev/null"], "needs the name of a file, found '/dev/null'"),
+        (["--max-tokens", "9"], "--max-tokens needs --endpoint"),
         (["--export", "README.md"], "needs the name of a folder"),
         (["--export", "README.md/x"], "cannot be written"),
         (["--model", ""], "'' is empty"),
@@ -229,7 +231,7 @@ def test_the_error_for_an_empty_split_lists_the_loaded_categories(bench, monkeyp
 def test_undecided_claims_count_in_the_holm_correction_of_a_live_run(bench, monkeypatch):
     claim = load_claims()["sft_helps"]
     others = [replace(claim, id=f"other_{k}", found={}) for k in range(9)]
-    live = SimpleNamespace(replay=False, run=next(iter(claim.found)), scale=SimpleNamespace(folds=False))
+    live = SimpleNamespace(replay=False, run=next(iter(claim.found)), scale=SimpleNamespace(folds=False, model="any"))
     measured = evidence.measure(Bench(Options(scale="full", model="smollm2_135m", replay=True)), claim)
     monkeypatch.setattr(evidence, "measure", lambda *_: measured)
     (finding,) = evidence.findings(live, [claim, *others]).values()

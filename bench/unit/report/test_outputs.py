@@ -38,6 +38,20 @@ def test_json_has_every_number_with_its_n_and_interval():
     assert document["failed"] == ["t::x[sft]"]
 
 
+def test_json_has_no_infinities():
+    """Past bug: all items in one cluster have an interval without ends, and `-Infinity` is not JSON."""
+    row = measured("sft", "ok", "call_count")
+    one_cluster = OUTCOME._replace(measured=[row | {"clusters": dict.fromkeys(row["clusters"], 0)}])
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    document = json.loads(outputs.as_json(one_cluster), parse_constant=refuse)
+    f1 = document["measured"][0]["f1"]
+    assert None in f1.values()
+    assert 0.5 in f1.values()
+
+
 def test_markdown_has_a_table_and_what_failed():
     text = outputs.as_markdown(OUTCOME)
     assert text.startswith("## callbench ✗ m-smoke")

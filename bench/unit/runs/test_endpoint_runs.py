@@ -6,6 +6,7 @@ import time
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from bench.support.oracle_server import answering
 from bench.support.servers import Handler, chat_completion, serving
 from fixtures.arms import Arm, Draw, Recording
 from fixtures.config import Options
-from fixtures.generation.endpoint import Endpoint, EndpointError, Request, StoppedError
+from fixtures.generation.endpoint import Endpoint, EndpointError
 from fixtures.generation.scaffolds import SCAFFOLDS
 from fixtures.runs import ledger, rescoring
 from fixtures.runs.ledger import NeedsWeightsError
@@ -149,8 +150,58 @@ def test_an_interrupted_run_does_not_try_again(bench, examples, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             run.judgements(BASE, "seen_tools")
         assert len(server.requests) <= 6  # of 12 items, each with five retries
-        with pytest.raises(StoppedError):
-            run.endpoint.endpoint.reply(Request(({"role": "user", "content": "x"},)))
+
+
+def test_a_server_that_hangs_after_its_first_refusals_is_not_waited_for(bench, monkeypatch):
+    """Past bug: the requests in flight were tried again, each for its time-out and five times."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.05)
+    hang = threading.Event()
+
+    def script(request, handler):
+        if len(server.requests) > 8:
+            hang.wait(1)
+            return 500, {"error": "slow"}
+        return 500, {"error": {"message": "boom"}}, [("x-should-retry", "false")]
+
+    with serving(script) as server:
+        run = session(server, bench, concurrency=8)
+        with pytest.raises(EndpointError, match="the first 8 requests failed"):
+            run.judgements(BASE, "seen_tools")
+        assert len(server.requests) <= 12  # each at most once
+        hang.set()
+
+
+def test_refused_answers_keep_the_connection_for_other_arms(bench, examples):
+    """A run that ended on one kind of request still takes another."""
+
+    def script(request, handler):
+        if "response_format" in request:
+            return 400, {"error": {"message": "response_format is not supported"}}
+        return answering(examples)(request, handler)
+
+    with serving(script) as server:
+        run = session(server, bench)
+        with pytest.raises(NeedsWeightsError):
+            run.judgements(BASE, "seen_tools", "constrained")
+        assert all(judgement.primary.correct for judgement in run.judgements(BASE, "seen_tools").values())
+
+
+def test_many_answers_that_are_cut_off_are_mentioned(bench, examples):
+    """Past bug: a thinking model had 0 of 55 without a word about its limit."""
+    notes = []
+    with serving(lambda *_: (200, chat_completion("Let me think", finish="length"))) as server:
+        run = session(server, bench, max_tokens=7)
+        run.endpoint.progress = lambda label: nullcontext(SimpleNamespace(update=lambda *_: None, note=notes.append))
+        run.judgements(BASE, "seen_tools")
+    assert {request["max_tokens"] for request in server.requests} == {7}
+    assert notes == ["12 of 12 answers were cut off at 7 tokens, thoughts included: see --max-tokens"]
+
+
+def test_answers_with_another_limit_are_not_mixed(bench, examples):
+    with serving(answering(examples)) as server:
+        session(server, bench, record=True).judgements(BASE, "seen_tools")
+        with pytest.raises(ledger.RecordingError, match="of another --max-tokens: unknown, now 500"):
+            session(server, bench, record=True, max_tokens=500).judgements(BASE, "unseen_tools")
 
 
 def test_a_server_that_takes_no_dots_gets_none_in_earlier_calls_either(bench, examples):

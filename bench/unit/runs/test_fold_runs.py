@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fixtures.arms import Arm, Draw
+from fixtures.arms import Arm
 from fixtures.config import Options
 from fixtures.data.folds import FOLDS, load_folds
 from fixtures.runs import evidence
@@ -106,6 +106,22 @@ def test_a_session_measures_the_claims_about_its_model(study):
     assert {live.run in claim.found for claim in evidence.measurable(live, claims)} == {True}
 
 
+def test_log_probabilities_of_another_adapter_are_refused_before_they_are_computed(study, examples, monkeypatch):
+    """Past bug: only completions were compared, and a replay noticed after hours."""
+    study.items.__dict__["examples"] = examples
+    study.options = replace(study.options, record=True)
+    asked = []
+
+    def refuse(arm, name, labels):
+        asked.append((name, len(labels)))
+        raise RecordingError("another adapter")
+
+    monkeypatch.setattr(study, "_refuse_mixing", refuse)
+    with pytest.raises(RecordingError, match="another adapter"):
+        study.gold_logprobs(Arm("sft", "no_parallel_multiple", 0), "unseen_patterns")
+    assert asked == [("graded/sft-no_parallel_multiple-s0", len(study.items.test_ids("unseen_patterns")))]
+
+
 @pytest.mark.parametrize("recorded", ["dpo-all_patterns-s0", "graded/sft-all_patterns-s0", "sft-all_patterns-s0"])
 def test_another_adapter_is_refused_before_anything_is_generated(study, examples, tmp_path, monkeypatch, recorded):
     """Past bug: only the arm's own file was looked at, and a replay noticed after hours of sampling."""
@@ -118,10 +134,10 @@ def test_another_adapter_is_refused_before_anything_is_generated(study, examples
     sft, weights = Arm("sft", "all_patterns", 0), {"sft-all_patterns-s0": "lost"}
     live = SimpleNamespace(identity=lambda arm: {"model": "m", "weights": weights})
     monkeypatch.setattr(Bench, "live", property(lambda bench: live))
-    study._refuse_mixing(sft, "seen_tools", Draw())
+    study._refuse_mixing(sft, str(sft), ["item"])
     weights["sft-all_patterns-s0"] = "trained again"
     with pytest.raises(RecordingError, match=f"another adapter behind sft-all_patterns-s0: {recorded}"):
-        study._refuse_mixing(sft, "seen_tools", Draw())
+        study._refuse_mixing(sft, str(sft), ["item"])
 
 
 def test_requirements_of_the_base_model_differ_by_fold():

@@ -368,3 +368,11 @@ def test_few_shot_examples_precede_each_question_and_come_from_training(arms, id
 def test_an_export_of_the_base_model_is_refused(arms, tmp_path):
     with pytest.raises(lora.AdapterError, match="base has no adapter"):
         arms().export(Arm("base"), tmp_path)
+
+
+def test_what_a_base_model_failed_at_elsewhere_is_not_made_here_instead(arms, ids):
+    """Past bug: a job of the base model that a cluster had given up ran locally without a word."""
+    session = arms()
+    session.fail(Arm("base"), RuntimeError("given up"))
+    with pytest.raises(RuntimeError, match="given up"):
+        session.complete(Arm("base"), ids, Draw())

@@ -171,6 +171,17 @@ def test_a_budget_buys_seeds_when_seeds_differ(paced):
     assert budget.best(budget.choices(paced), 330)[0].seeds == 5
 
 
+def test_over_folds_a_budget_buys_folds(bench):
+    """Past bug: it named --seed, which is refused there; and looked for another fold's adapter in the cache."""
+    study = Bench(Options(scale="study"))
+    study.items.__dict__["examples"] = bench.items.examples
+    study.__dict__["runner"] = bench.runner
+    resized = plan.Plan(study, REQUIRED).resized(3, [1])
+    assert "runner" not in resized.bench.__dict__
+    assert [requirement.fold for requirement in resized.requirements] == [1, 1]
+    assert str(budget.Choice(3, 2, 1.0, 0.1, "--fold")) == "--items 3 --fold 0,1"
+
+
 def test_a_budget_that_is_too_small_reports_the_time_of_the_smallest_run(paced):
     text = budget.render(paced, 30)
     assert text.startswith("nothing fits into 30 s: the least, --items 1 --seed 0, takes about 58 s")

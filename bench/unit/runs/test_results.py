@@ -29,13 +29,23 @@ def test_completions_survive_the_disk(tmp_path):
     assert ledger.read_completions(path) == made
 
 
-def test_a_line_cut_short_is_left_out_and_written_again(tmp_path):
+def test_a_line_of_a_cache_cut_short_is_left_out_and_written_again(tmp_path):
     path = tmp_path / "c.jsonl"
-    jsonl.append_rows(path, map(ledger.completion_row, [completion(0), completion(1)]))
+    jsonl.append_checked(path, map(ledger.completion_row, [completion(0), completion(1)]))
     path.write_bytes(path.read_bytes()[:-9])
-    assert ledger.read_completions(path) == [completion(0)]
-    jsonl.append_rows(path, [ledger.completion_row(completion(1))])
+    assert jsonl.read_checked(path, ledger.completion_of, repair=False) == [completion(0)]
+    jsonl.append_checked(path, [ledger.completion_row(completion(1))])
+    assert jsonl.read_checked(path, ledger.completion_of, repair=False) == [completion(0), completion(1)]
+
+
+def test_the_last_line_of_a_ledger_is_a_row_also_without_its_end(tmp_path):
+    """Past bug: an editor that dropped the last line end dropped a row from the next recording."""
+    path = tmp_path / "c.jsonl"
+    path.write_text("".join(jsonl.row_text(ledger.completion_row(completion(k))) for k in range(2)).rstrip())
     assert ledger.read_completions(path) == [completion(0), completion(1)]
+    path.write_text(path.read_text()[:-9])  # ledgers are written whole: this one was damaged later
+    with pytest.raises(files.FileError, match=r"c\.jsonl:2: not a row"):
+        ledger.read_completions(path)
 
 
 def test_the_error_for_an_invalid_line_names_the_file(tmp_path):
@@ -172,11 +182,21 @@ def test_two_model_folders_of_one_name_do_not_share_results(tmp_path):
     for arm, model in (("base", "a"), ("sft-all_patterns-s0", "a")):
         ledger.record_completions(tmp_path, Recording.parse(arm), answers, verdicts, {"model": model})
     for arm in ("rft-all_patterns-s0", "base"):
-        with pytest.raises(ledger.RecordingError, match=r"another model of this name \((base|sft).*Rename"):
+        with pytest.raises(ledger.RecordingError, match=r"another model of this name \((base|sft)"):
             ledger.record_completions(tmp_path, Recording.parse(arm), answers, verdicts, {"model": "b"})
     for path in tmp_path.glob("*.jsonl"):
         path.unlink()
     ledger.record_completions(tmp_path, Recording.parse("base"), answers, verdicts, {"model": "b"})
+
+
+def test_two_precisions_do_not_share_results(tmp_path):
+    """Past bug: only the rows of one file were compared, and claims pair files."""
+    answers, verdicts = {"item_0": completion(0)}, {"item_0": unanimous(OK)}
+    ledger.record_completions(tmp_path, Recording.parse("base"), answers, verdicts, {"dtype": "float32"})
+    arm = Recording.parse("sft-all_patterns-s4")
+    with pytest.raises(ledger.RecordingError, match=r"of another --precision \(base\)"):
+        ledger.record_completions(tmp_path, arm, answers, verdicts, {"dtype": "bf16"})
+    ledger.record_completions(tmp_path, arm, answers, verdicts, {"dtype": "float32"})
 
 
 def test_two_recording_processes_lose_nothing(tmp_path):
