@@ -16,7 +16,8 @@ MARGIN_MODEL = 0.1  # of the model itself, which has as few as 40 items; one cha
 MIN_ITEMS = 100  # fewer cannot show that two trainings are within MARGIN_ACCURACY; a model itself changes fewer answers
 METHODS = ["sft"]
 OWN_ROWS = pytest.param("base", "all_rows", marks=pytest.mark.own_rows)
-ACCURACIES = [("sft", "seen_tools"), ("base", "seen_tools"), ("base", "unseen_tools"), OWN_ROWS]
+NO_TOOL_FITS = pytest.param("base", "irrelevance", id="base-no_tool_fits")  # `-k irrelevance` is that experiment's
+ACCURACIES = [("sft", "seen_tools"), ("base", "seen_tools"), ("base", "unseen_tools"), NO_TOOL_FITS, OWN_ROWS]
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def margin(method):
 
 
 @pytest.fixture
-def reference(method, arm, fold, clusters, margin):
+def reference(method, split, arm, fold, clusters, margin):
     """The recorded verdicts on each item; skips the test if so few items can show nothing.
 
     A test asks for it before its own completions: what is skipped needs none.
@@ -73,7 +74,8 @@ def reference(method, arm, fold, clusters, margin):
     if mean_of(little, clusters, binary=True).low <= -margin:
         pytest.skip(f"{too_few} even if only two answers change")
     try:
-        completions = fold.baseline.complete(arm, list(clusters), Draw())
+        with fold.overlapping(split, lambda: fold.baseline.completed(arm, Draw())):
+            completions = fold.baseline.complete(arm, list(clusters), Draw())
     except NotRecordedError as error:
         pytest.skip(str(error))
     refuse_another_model(fold, arm)

@@ -17,7 +17,7 @@ def test_methods(method, category, accuracy, expected):
 
 @pytest.mark.live
 @pytest.mark.parametrize("method", ["sft"])
-def test_training_makes_the_gold_answer_likelier(method, split, bench):
+def test_training_makes_the_gold_answer_more_probable(method, split, bench):
     """A live check at every scale: the mean log-probability per gold token is far above the base model's."""
     ids = bench.items.test_ids(split)[:12]
     base, trained = (bench.runner.gold_logprobs(bench.arm(m, split), ids).values() for m in ("base", method))

@@ -12,7 +12,10 @@ def asked(messages):
 
 
 def answering(examples, failing=(), wrong=()):
-    """A script for `serving`: gold calls; nothing for the items in `wrong`; status 500 for those in `failing`."""
+    """A script for `serving`: gold calls, or words if there are none.
+
+    Items in `wrong` get no call, those in `failing` status 500.
+    """
     by_question = {asked(example.messages): example for example in examples}
 
     def script(request, handler):
@@ -23,6 +26,8 @@ def answering(examples, failing=(), wrong=()):
             return 500, {"error": {"message": "boom"}}, [("x-should-retry", "false")]
         if example.id in wrong:
             return 200, chat_completion("I cannot help.")
-        return 200, chat_completion(calls=[(c.name, json.dumps(c.arguments)) for c in gold_calls(example)])
+        if not (calls := gold_calls(example)):
+            return 200, chat_completion("No tool fits.")
+        return 200, chat_completion(calls=[(call.name, json.dumps(call.arguments)) for call in calls])
 
     return script

@@ -1,6 +1,7 @@
 """The order of the packages, and of the modules inside each: imports point one way."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -8,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+import fixtures
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "fixtures"
@@ -73,6 +76,8 @@ def test_what_is_used_of_the_library_exists(path):
 
 def test_every_package_has_its_place():
     assert sorted({package_of(module) for module in MODULES if module != "fixtures"}) == sorted(PACKAGES)
+    listed = re.findall(r"^([a-z, ]+?)  +\S", fixtures.__doc__, re.MULTILINE)
+    assert [name for names in listed for name in names.split(", ")] == PACKAGES
 
 
 @pytest.mark.parametrize("path", FILES, ids=dotted)

@@ -3,6 +3,7 @@
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import mlx.core as mx
 import pytest
@@ -376,3 +377,14 @@ def test_what_a_base_model_failed_at_elsewhere_is_not_made_here_instead(arms, id
     session.fail(Arm("base"), RuntimeError("given up"))
     with pytest.raises(RuntimeError, match="given up"):
         session.complete(Arm("base"), ids, Draw())
+
+
+@pytest.mark.parametrize(("gigabytes", "parameters", "shared", "processes"), [
+    (8, 494e6, "", 1), (16, 494e6, "", 2), (24, 494e6, "", 4), (8, 135e6, "", 5), (4, 1.5e9, "", 1),
+    (8, 494e6, "a shelf", inference.MANY), (8, 0, "", inference.MANY),
+])  # fmt: skip
+def test_no_more_processes_are_started_than_fit_into_the_memory(monkeypatch, gigabytes, parameters, shared, processes):
+    """Past bug: a laptop with 8 GB got one process per core, with 5.5 GB each."""
+    monkeypatch.setattr(inference.recompute, "memory", lambda: gigabytes * 1e9)
+    model = SimpleNamespace(shared=shared, parameters=parameters)
+    assert inference.processes_in_memory(model) == processes

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.support.oracle_server import answering
-from bench.support.servers import serving
+from bench.support.servers import chat_completion, serving
 from bench.test_gate import refuse_another_model
 from fixtures.arms import Arm
 from fixtures.config import Options
@@ -48,7 +48,7 @@ def recorded(rows, monkeypatch, tmp_path):
         options = Options(model="served", endpoint=server.url, data=DATA, tools=TOOLS, record=True)
         judgements = Bench(options).judgements(Arm("base"), "all_rows")
     assert all(judgement.primary.correct for judgement in judgements.values())
-    assert len(judgements) == 55
+    assert len(judgements) == 60
     return tmp_path / "results" / RUN
 
 
@@ -58,8 +58,8 @@ def test_a_served_model_is_measured_on_own_rows(rows, tmp_path):
         run = callbench("--endpoint", server.url, "--model", "served", "-k", "own_data or irrelevance", cache=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "60 own rows with 12 tools, 5 of them without a call: train 25, dev 6, seen_tools 14" in run.stdout
-    assert "all_rows, n = 55" in run.stdout
-    assert "55/55" in run.stdout
+    assert "all_rows, n = 60" in run.stdout
+    assert "60/60" in run.stdout
     assert "irrelevance, n = 2" in run.stdout
     early = next(request for request in server.requests if any(m["role"] == "tool" for m in request["messages"]))
     assert [m["role"] for m in early["messages"]] == ["user", "assistant", "tool", "user"]
@@ -74,6 +74,23 @@ def test_the_gate_goes_red_when_a_worse_model_is_served_and_names_the_items(rows
             run = callbench(*gate, "--endpoint", server.url, cache=tmp_path / "gate")
         assert run.returncode == bool(worse), run.stdout + run.stderr
         assert all((item in run.stdout) == bool(worse) for item in wrong[:3])
+
+
+def test_the_gate_goes_red_when_a_model_calls_tools_where_none_fits(rows, recorded, tmp_path):
+    """Past bug: only rows with calls were compared."""
+    gate = ("--model", "other", "--baseline", str(recorded), "-k", "gate and all_rows")
+    right, without = answering(rows.values()), [row for row in rows.values() if not row.answers]
+    questions = {row.messages[-1]["content"] for row in without}
+
+    def script(request, handler):
+        if request["messages"][-1]["content"] not in questions:
+            return right(request, handler)
+        return 200, chat_completion(calls=[(request["tools"][0]["function"]["name"], "{}")])
+
+    with serving(script) as server:
+        run = callbench(*gate, "--endpoint", server.url, cache=tmp_path / "gate")
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert all(row.id in run.stdout for row in without[:3])
 
 
 @pytest.mark.parametrize("parallel", [(), ("-n", "2")], ids=["", "xdist"])
@@ -99,7 +116,7 @@ def test_a_first_run_at_an_endpoint_is_not_red_for_lack_of_a_recording(rows, tmp
         chosen = "own_data or (gate and all_rows)"
         run = callbench("-k", chosen, "--endpoint", server.url, "--model", "served", cache=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "55/55" in run.stdout
+    assert "60/60" in run.stdout
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2, 12])
@@ -131,7 +148,7 @@ def test_answers_to_rows_that_were_edited_are_dropped_when_they_are_recorded_aga
         Bench(options).judgements(Arm("base"), "all_rows")
     bench = Bench(Options(model="served", replay=True, data=edited, tools=TOOLS))
     lines, flipped = rescoring.replayed(bench, bench.recorded.recordings()[0])
-    assert (len(lines.splitlines()), flipped) == (55, "")
+    assert (len(lines.splitlines()), flipped) == (60, "")
 
 
 def test_another_file_of_the_same_name_does_not_replace_what_is_recorded(rows, recorded, tmp_path):
@@ -147,7 +164,7 @@ def test_another_file_of_the_same_name_does_not_replace_what_is_recorded(rows, r
         options = Options(model="served", endpoint=server.url, data=other, tools=TOOLS, record=True)
         with pytest.raises(ledger.RecordingError, match="has answers to other rows only: of another file of this name"):
             Bench(options).judgements(Arm("base"), "all_rows")
-    assert len((recorded / "base.jsonl").read_text().splitlines()) == 55
+    assert len((recorded / "base.jsonl").read_text().splitlines()) == 60
 
 
 def test_runs_on_files_with_names_in_any_script_are_told_apart():
@@ -161,7 +178,7 @@ def test_own_rows_are_replayed_and_reported_like_any_other(recorded, tmp_path):
     bench = Bench(Options(model="served", replay=True, data=DATA, tools=TOOLS))
     (recording,) = bench.recorded.recordings()
     lines, flipped = rescoring.replayed(bench, recording)
-    assert (len(lines.splitlines()), flipped) == (55, "")
+    assert (len(lines.splitlines()), flipped) == (60, "")
     build.write(bench, tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()
     assert "Book a design review with Ana and Tom" in page
@@ -242,10 +259,10 @@ def test_repeats_show_reliability_and_an_endpoint_that_is_not_deterministic(rows
         run = callbench("--endpoint", server.url, "--model", "served", *given, cache=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
     text = " ".join(run.stdout.split())
-    assert f"{len(flaky)} of 55 items flip" in text
+    assert f"{len(flaky)} of 60 items flip" in text
     assert "pass@4 100.0%" in text
-    assert f"pass^4 {1 - len(flaky) / 55:.1%}" in text
-    assert ("not deterministic at temperature 0: 19 of 55 items" in text) == (temperature == "0")
+    assert f"pass^4 {1 - len(flaky) / 60:.1%}" in text
+    assert ("not deterministic at temperature 0: 19 of 60 items" in text) == (temperature == "0")
     assert {request["temperature"] for request in server.requests} == {float(temperature)}
 
 
