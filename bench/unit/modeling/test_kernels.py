@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from fixtures.modeling.cpu import kernels, native, tracing
+from fixtures.modeling.cpu import kernels, native, rows, tracing
 from fixtures.modeling.kv_cache import Window
 from fixtures.storage import assets
 
@@ -17,13 +17,13 @@ def close(a, b, tolerance=1e-5):
 
 
 @pytest.fixture(autouse=True, params=["compiled", "extension"])
-def rows(request, monkeypatch):
+def functions(request, monkeypatch):
     """The functions of rows: as MLX compiles them, or those of the extension."""
     mx.random.seed(0)
     found = native.load(assets.cache_root() / "blas")
     if request.param == "extension" and found.reason:
         pytest.skip(found.reason)
-    monkeypatch.setattr(kernels, "_rows", found.module if request.param == "extension" else None)
+    monkeypatch.setattr(rows, "functions", found.module if request.param == "extension" else None)
     return request.param
 
 
@@ -66,15 +66,34 @@ def test_norm_and_its_gradient(shape):
     def value(norm):
         return lambda x: (norm(x) * weight).sum()
 
-    fast = mx.value_and_grad(value(lambda x: kernels.rms_norm(layer, x)))(x)
+    fast = mx.value_and_grad(value(lambda x: rows.rms_norm(layer, x)))(x)
     stock = mx.value_and_grad(value(lambda x: mx.fast.rms_norm(x, layer.weight, 1e-5)))(x)
     assert close(fast[0], stock[0])
     assert close(fast[1], stock[1])
 
 
+@pytest.mark.parametrize(
+    ("shape", "dims", "offset"),
+    [((2, 3, 5, 64), 64, 0), ((1, 2, 70, 80), 32, 7), ((3, 2, 1, 64), 64, [0, 900, 33]), ((2, 2, 9, 6), 2, [-4, 0])],
+)
+def test_rotations_and_their_gradient(shape, dims, offset):
+    """Also of a part of the columns, one token of each row, and of padding before a row's first token."""
+    layer, x, weight = nn.RoPE(dims, base=1e6, scale=0.5), mx.random.normal(shape), mx.random.normal(shape)
+    offset = mx.array(offset) if isinstance(offset, list) else offset
+    fast = mx.value_and_grad(lambda x: (rows.rope(layer, x, offset) * weight).sum())(x)
+    stock = mx.value_and_grad(
+        lambda x: (mx.fast.rope(x, dims, traditional=False, base=1e6, scale=0.5, offset=offset) * weight).sum()
+    )(x)
+    assert close(
+        rows.rope(layer, x, offset), mx.fast.rope(x, dims, traditional=False, base=1e6, scale=0.5, offset=offset), 1e-4
+    )
+    assert close(fast[0], stock[0], 1e-4)
+    assert close(fast[1], stock[1], 1e-4)
+
+
 def test_a_norm_that_is_trained_has_the_gradient_of_its_weight():
     layer, x = nn.RMSNorm(6), mx.random.normal((3, 6))
-    _, gradient = tracing.value_and_grad(layer, lambda x: (kernels.rms_norm(layer, x) * x).sum())(x)
+    _, gradient = tracing.value_and_grad(layer, lambda x: (rows.rms_norm(layer, x) * x).sum())(x)
     assert mx.abs(gradient["weight"]).min().item() > 0
 
 
@@ -83,7 +102,7 @@ def test_what_is_not_a_number_stays_one():
     values, mask = mx.array([[1.0, mx.nan, 2.0, mx.inf - mx.inf]]), mx.zeros((1, 4))
     assert mx.isnan(kernels.swiglu(values, mx.ones((1, 4)))).tolist() == [[False, True, False, True]]
     assert mx.isnan(kernels._softmax(values[None, None], mask)[1]).item()
-    assert mx.isnan(kernels.rms_norm(nn.RMSNorm(4), values)).all().item()
+    assert mx.isnan(rows.rms_norm(nn.RMSNorm(4), values)).all().item()
 
 
 @pytest.mark.parametrize(
@@ -146,7 +165,7 @@ def compiled_primitives(function, *arguments):
     return text.getvalue().count("Compiled")
 
 
-@pytest.mark.parametrize("rows", ["compiled"], indirect=True)
+@pytest.mark.parametrize("functions", ["compiled"], indirect=True)
 def test_kernels_stay_fused_in_a_gradient():
     """Within a gradient, MLX inlines what mx.compile made, without fusion: a training step took a fifth longer."""
     module, x = nn.Linear(8, 8, bias=False), mx.random.normal((3, 8))
