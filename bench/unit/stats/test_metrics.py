@@ -86,3 +86,4 @@ def test_a_number_without_an_interval_says_why():
     shown = [mean.plus_minus, mean.percent, points_interval(0.1, -math.inf, math.inf)]
     assert all("one cluster: no interval" in text and "inf" not in text for text in shown)
     assert Mean(0.71, 0.61, 0.81, 12).plus_minus == "71.0 ± 10.0"
+    assert Mean(0.5, -2.0, 3.0, 2).plus_minus == "50.0 ± any"  # past bug: ± 250.0
