@@ -11,7 +11,7 @@ from fixtures.plugin.expected import ExpectedError, Range, entry, load_expected
 from fixtures.stats.accuracy import Accuracy
 from fixtures.storage.files import ROOT
 
-RANGE = Range(0.46, 0.56, 312, (0, 1, 2), "seeds 0-2")
+RANGE = Range(0.46, 0.56, (312,), (0, 1, 2), "seeds 0-2")
 
 
 def test_every_range_belongs_to_a_test():
@@ -61,3 +61,11 @@ def test_a_range_is_the_same_for_every_seed(test):
 
 def test_an_entry_without_axes_has_no_brackets():
     assert entry("test_x") == entry("test_x[s1]") == "test_x"
+
+
+def test_a_range_over_folds_has_the_items_of_each():
+    over_folds = Range(0.4, 0.6, (132, 130), (0, 1), "folds 0, 1")
+    assert Accuracy(66, 132) in over_folds
+    assert Accuracy(65, 130) in over_folds
+    assert Accuracy(65, 131) not in over_folds
+    assert "the range was set on 132 or 130" in over_folds.explain(Accuracy(65, 131), "x")[0]

@@ -246,7 +246,7 @@ def test_starting_imports_nothing_slow(slow):
 
 def test_a_number_outside_its_range_is_explained(monkeypatch):
     monkeypatch.setenv("PYTEST_CURRENT_TEST", "bench/test_x.py::test_x[sft] (call)")
-    lines = terminal.pytest_assertrepr_compare("in", Accuracy(129, 312), Range(0.46, 0.56, 312, (0,), "seed 0"))
+    lines = terminal.pytest_assertrepr_compare("in", Accuracy(129, 312), Range(0.46, 0.56, (312,), (0,), "seed 0"))
     assert lines is not None
     assert "41.3% (129/312)" in lines[0]
     assert "edit test_x[sft] in bench/expected.toml" in lines[-1]
