@@ -63,10 +63,12 @@ serve: setup
 report: setup
 	$(BIN)/python -m fixtures.report --scale $(SCALE) $(ARGS)
 
-# The picture in the README is of the first study, which has decided claims.
+# The pictures in the READMEs.
 claims: setup
 	$(BIN)/python -m fixtures.report --scale full --model smollm2_135m --to report/first_study
 	@cp report/first_study/claims.svg results/claims.svg
+	$(BIN)/python -m fixtures.report --scale study --to report/study
+	@cp report/study/claims.svg results/claims_over_folds.svg
 
 # Not part of CI: installs torch and compiles llama.cpp and its server into the cache, then runs for about half an hour.
 peers: setup
