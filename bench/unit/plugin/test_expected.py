@@ -1,5 +1,6 @@
 """Expected ranges are validated strictly, and a number outside its range is explained."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from fixtures.plugin import arguments
 from fixtures.plugin.expected import ExpectedError, Range, entry, load_expected
 from fixtures.stats.accuracy import Accuracy
 from fixtures.storage.files import ROOT
@@ -69,3 +71,9 @@ def test_a_range_over_folds_has_the_items_of_each():
     assert Accuracy(65, 130) in over_folds
     assert Accuracy(65, 131) not in over_folds
     assert "the range was set on 132 or 130" in over_folds.explain(Accuracy(65, 131), "x")[0]
+
+
+def test_what_is_appended_may_go_to_a_device_and_what_is_replaced_may_not():
+    assert str(arguments.appended("/dev/null")) == "/dev/null"
+    with pytest.raises(argparse.ArgumentTypeError, match="needs the name of a file"):
+        arguments.file("/dev/null")
