@@ -31,6 +31,11 @@ SLOW = {"stock": ({"do": "train", "length": 160}, {"do": "prefill"}, {"do": "dec
 LOSS_TOLERANCE = {"float32": 1e-3, "bf16": 0.02}
 SAME_ANSWERS = {"float32": 0.9, "bf16": 0.6}
 OURS = "ours"
+# What each library reads at its start. llama.cpp is compiled for the machine it is installed on, and has none.
+WITHOUT_AVX512 = {
+    "OPENBLAS_CORETYPE": "Haswell", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}  # fmt: skip
 
 
 class Way(NamedTuple):
@@ -86,8 +91,11 @@ def main():
     parser.add_argument("--tasks", nargs="*", default=["train", "prefill", "decode"])
     parser.add_argument("--model", default="smollm2_135m", help="a key of MODELS that comes as a GGUF file")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--record", action="store_true", help="write results/peers-MODEL.json")
+    parser.add_argument("--avx2", action="store_true", help="switch AVX-512 off for all (not for llama)")
+    parser.add_argument("--record", action="store_true", help="write results/peers-MODEL[-avx2].json")
     options = parser.parse_args()
+    if options.avx2:
+        os.environ |= WITHOUT_AVX512
     folder = assets.cache_root() / "peers" / options.model
     subprocess.run([sys.executable, "-m", "bench.peers.work", str(folder), options.model], check=True)
     peers = [Peer(name, folder, options.threads) for name in options.only]
@@ -101,7 +109,7 @@ def main():
     problems = list(differing(peers, decoder(folder)))
     show(peers, problems)
     if options.record:
-        record(peers, problems, options.model)
+        record(peers, problems, options.model + "-avx2" * options.avx2)
     sys.exit(bool(problems))
 
 
@@ -169,13 +177,13 @@ def spread(ours, theirs):
     return f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
 
 
-def record(peers, problems, model):
+def record(peers, problems, name):
     tokens_per_s = {
         peer.name: {label(task): [round(s, 1) for s in speeds] for task in TASKS if (speeds := peer.speeds(task))}
         for peer in peers
     }
     document = {"tokens_per_s": tokens_per_s, "problems": problems, "provenance": provenance()}
-    (ledger.RESULTS / f"peers-{model}.json").write_text(json.dumps(document, indent=1) + "\n")
+    (ledger.RESULTS / f"peers-{name}.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":
