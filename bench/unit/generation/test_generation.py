@@ -187,13 +187,15 @@ def test_draft_length_rises_with_the_hit_rate_and_falls_with_the_batch_size():
     assert bad.best(1) == fresh.best(1)  # old predictions no longer count
 
 
-def test_the_hit_rate_counts_a_draft_up_to_its_first_wrong_token():
-    drafting = DraftLength()
-    drafting.record([1, 2, 3, 4], [1, 2, 9])
-    drafting.record([1, 2], [1, 2, 3])
-    drafting.record([5], [6])
-    drafting.record([], [6])
-    assert drafting.hit_rate == 4 / 6
+def test_only_the_tokens_up_to_the_first_wrong_one_are_compared():
+    drafts, tokens = DraftLength(), DraftLength()
+    drafts.record([1, 2, 3, 4], [1, 2, 9])
+    drafts.record([], [6])
+    for token, following in zip([1, 2, 3], [1, 2, 9], strict=True):
+        tokens.record([token], [following])
+    assert [drafts.best(rows) for rows in range(1, 65)] == [tokens.best(rows) for rows in range(1, 65)]
+    drafts.record([1, 2], [1, 2, 3])
+    assert drafts.best(1) > tokens.best(1)
 
 
 def test_drafting_resumes_when_rows_become_repetitive(tiny_qwen):
