@@ -26,11 +26,7 @@ TASKS = (
     {"do": "train", "length": 160}, {"do": "train", "length": 416}, {"do": "prefill"},
     {"do": "decode", "rows": 64}, {"do": "decode", "rows": 20}, {"do": "decode", "rows": 1},
 )  # fmt: skip
-ONLY = {  # of those that take long; llama.cpp decodes 64 rows one by one, as it does 20
-    "stock": ({"do": "train", "length": 160}, {"do": "prefill"}, {"do": "decode", "rows": 1}),
-    "llama": ({"do": "prefill"}, {"do": "decode", "rows": 20}, {"do": "decode", "rows": 1}),
-}
-ONCE = ("stock",)  # in the first round only
+SLOW = {"stock": ({"do": "train", "length": 160}, {"do": "prefill"}, {"do": "decode", "rows": 1})}  # once each: slow
 # Of losses, relative: torch's activations are bf16, too. Rounding may decide a near tie of greedy tokens either way.
 LOSS_TOLERANCE = {"float32": 1e-3, "bf16": 0.02}
 SAME_ANSWERS = {"float32": 0.9, "bf16": 0.6}
@@ -66,10 +62,6 @@ class Peer:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.can = set(self._read()["can"])
         self.runs = {}
-
-    def takes(self, task, round_):
-        allowed = task in ONLY.get(self.name, TASKS) and (round_ == 0 or self.name not in ONCE)
-        return allowed and task["do"] in self.can
 
     def do(self, task):
         self.process.stdin.write(json.dumps(task) + "\n")
@@ -110,7 +102,7 @@ def main():
     for round_ in range(options.rounds):
         for task in (task for task in TASKS if task["do"] in options.tasks):
             for peer in peers:
-                if peer.takes(task, round_):
+                if task["do"] in peer.can and (peer.name not in SLOW or (round_ == 0 and task in SLOW[peer.name])):
                     run = peer.do(task)
                     speed = run["tokens"] / run["seconds"]
                     print(f"round {round_ + 1}: {label(task)}: {peer.name} {speed:.1f} tokens/s", flush=True)

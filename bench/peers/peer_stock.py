@@ -31,6 +31,11 @@ def load():
     return module
 
 
+def logits(module, hidden):
+    """Projected to the vocabulary."""
+    return module.lm_head(hidden) if "lm_head" in module else module.model.embed_tokens.as_linear(hidden)
+
+
 def train(length):
     """One step, without a warm-up step."""
     module = load()
@@ -43,8 +48,7 @@ def train(length):
 
     def loss(rows):
         hidden = module.model(rows[:, :-1])[:, -WORK["completion"] :]
-        logits = module.model.embed_tokens.as_linear(hidden)
-        return nn.losses.cross_entropy(logits, rows[:, -WORK["completion"] :], reduction="mean")
+        return nn.losses.cross_entropy(logits(module, hidden), rows[:, -WORK["completion"] :], reduction="mean")
 
     def step():
         value, gradient = nn.value_and_grad(module, loss)(rows)
@@ -63,7 +67,7 @@ def prefill():
     def run():
         for tokens in prompts:
             hidden = module.model(mx.array([tokens]), make_prompt_cache(module))[:, -1]
-            mx.eval(module.model.embed_tokens.as_linear(hidden))
+            mx.eval(logits(module, hidden))
 
     seconds, _ = timed(run)
     return {"seconds": seconds, "tokens": sum(map(len, prompts))}
