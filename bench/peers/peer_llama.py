@@ -20,8 +20,8 @@ class Context:
 
     def __init__(self, model, prompts, new_tokens):
         parameters = llama.llama_context_default_params()
-        parameters.n_ctx = sum(len(tokens) + 1 + new_tokens for tokens in prompts)
-        parameters.n_seq_max, parameters.kv_unified = len(prompts), True
+        parameters.n_ctx = len(prompts) * (max(map(len, prompts)) + 1 + new_tokens)
+        parameters.n_seq_max, parameters.kv_unified = len(prompts), False  # a row reads its own keys and values only
         parameters.n_batch = parameters.n_ubatch = BATCH
         parameters.n_threads = parameters.n_threads_batch = THREADS
         self.prompts = prompts
