@@ -25,7 +25,7 @@ assets.fetch(assets.Asset(**json.load(open(sys.argv[1]))))
 """
 VOLATILE = {"at", "seconds", "pace", "gflops", "commit"}  # in run.json: they differ between any two runs
 # What is no result. A wheel that was unpacked is not read again; if it is, its pinned hash is checked.
-IGNORED = re.compile(r"\.lock$|\.damaged|/pace\.jsonl$|/checked\.json$|/blas/|\.whl$")
+IGNORED = re.compile(r"\.lock$|\.damaged|/(pace|trained)\.jsonl$|/checked\.json$|/blas/|\.whl$")
 TIMEOUT_S = 300
 
 

