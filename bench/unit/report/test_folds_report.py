@@ -13,6 +13,7 @@ from fixtures.report.models import model_table
 from fixtures.runs import ledger
 from fixtures.runs.session import Bench
 from fixtures.scoring.verdict import OK, Verdict, unanimous
+from fixtures.stats.claims import Claim
 
 SPLIT = "seen_tools"
 
@@ -67,16 +68,44 @@ def test_the_page_names_each_fold(study, tmp_path):
     assert "seed 0" not in text
 
 
+def test_the_page_opens_with_the_claims_and_counts_those_that_are_not_measured(study, tmp_path, monkeypatch):
+    claims = {
+        name: Claim(name, f"{name} matters.", "ours", with_, "base", SPLIT, metric, "more", "f", "2026-11-29", folds=2)
+        for name, with_, metric in [("tuning", "sft", "accuracy"), ("credit", "sft", "f1"), ("rl", "grpo", "accuracy")]
+    }
+    monkeypatch.setattr("fixtures.report.claims.load_claims", lambda: claims)
+    build.write(study[0], tmp_path / "page")
+    text = (tmp_path / "page" / "index.html").read_text()
+    assert "2 of 3 registered claims" in text
+    assert "not measured" in text.partition("rl matters.")[2].partition("</tr>")[0]
+    assert text.index("<figure") < text.index("tuning matters.") < text.index('<h2 id="table-1">')
+    assert {"claims.svg", "claims_f1.svg"} <= {path.name for path in (tmp_path / "page").iterdir()}
+    for name in ("tables.tex", "tables.md"):
+        rows = (tmp_path / "page" / name).read_text().splitlines()
+        assert sum("SUPPORTED" in row or "UNRESOLVED" in row for row in rows) == 2
+
+
+def test_an_arm_that_a_claim_names_is_shown_also_if_its_scaffold_costs_nothing(study):
+    """Past bug: the page said nothing about sft+repair, whose claim was decided."""
+    bench, _ = study
+    assert "sft+repair" not in {cell.arm for cell in gather(bench)}
+    assert "sft+repair" in {cell.arm for cell in gather(bench, {("sft+repair", SPLIT)})}
+
+
 def test_arms_that_another_model_has_on_the_same_items_are_shown_side_by_side(study):
     bench, correct = study
     other = Bench(Options(scale="study", model="other", seeds=(0, 1), replay=True))
     of_other = [answers(other.fold(f), Arm("base"), 3) for f in (0, 1)]
-    answers(other, Arm("sft", "all_patterns", 0), 2)  # one fold: not the same items
+    answers(other.fold(0), Arm("sft", "all_patterns", 0), 2)  # of the first fold only
     rows = model_table(bench, gather(bench)).rows
     assert [row[:4] for row in rows] == [
         (SPLIT, "base", bench.scale.model, ", ".join(map(str, correct["base"]))),
         (SPLIT, "base", "other", ", ".join(map(str, of_other))),
+        (SPLIT, "sft", bench.scale.model, str(correct["sft"][0])),
+        (SPLIT, "sft", "other", str(correct["sft"][0])),
     ]
+    n = len(bench.fold(0).items.test_ids(SPLIT))
+    assert [row[4] for row in rows[2:]] == [str(n)] * 2
     assert not model_table(other, gather(other)[:0]).rows
 
 

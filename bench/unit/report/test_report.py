@@ -67,7 +67,7 @@ def shown(browser, tmp_path_factory):
     data = {"arms": ["base", "sft"], "scorers": SCORERS, "items": items, "answers": answers}
     path = tmp_path_factory.mktemp("report") / "index.html"
     path.write_text(
-        build.page("run", [], [], {"Results": tables.Table(["on", "arm"], [["seen_tools", "<i>base</i>"]])}, data)
+        build.page("run", None, [], [], {"Results": tables.Table(["on", "arm"], [["seen_tools", "<i>base</i>"]])}, data)
     )
     browser.get(path.as_uri())
     yield browser
