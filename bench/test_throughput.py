@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from bench.support import official
+from bench.support.memory import peak_memory
 from bench.support.mutations import HARMFUL, mutate
 from bench.support.strategies import HOSTILE
 from fixtures.data.bfcl import CATEGORIES, Answer, Call, Example, gold_calls
@@ -166,9 +167,13 @@ def test_throughput_of_training(benchmark, bench, model, prompts, per_second, tm
     trainer.train(*arguments, tmp_path / "warm")
     losses = []
     train = partial(trainer.train, *arguments, tmp_path / "timed", lambda step: losses.append(step.loss))
-    benchmark.pedantic(train, rounds=1)
+    with peak_memory() as peak:
+        benchmark.pedantic(train, rounds=1)
     lora.detach(model.module)
     assert losses[-1] < losses[0]
+    benchmark.extra_info.update(gigabytes=peak.gigabytes)
+    if peak.gigabytes:
+        print(f"{peak.gigabytes:.1f} GB in all processes")
     per_second(sum(len(p.tokens) + len(p.completion) for p in prompts))
 
 

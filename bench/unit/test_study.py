@@ -10,7 +10,8 @@ from fixtures.modeling.cpu import blas
 from fixtures.runs import evidence, provenance
 from fixtures.runs.ledger import NotRecordedError, RecordingError
 
-CLAIMS = list(study.claims_of(study.STUDY).values())
+REGISTERED = study.claims_of(study.STUDY)
+CLAIMS = [REGISTERED[name] for name in study.in_turn(REGISTERED)]
 QUEUE = study.queue(CLAIMS)
 
 
@@ -46,6 +47,13 @@ def test_the_queue_has_both_arms_of_each_claim_in_each_of_its_folds():
             assert arms >= {evidence.arm_in(claim, name, fold) for name in claim.arms}
 
 
+def test_the_queue_begins_with_whole_methods():
+    assert sorted(claim.id for claim in CLAIMS) == sorted(REGISTERED)
+    names = list(dict.fromkeys(str(arm) for claim in CLAIMS for arm in claim.arms))
+    assert set(names[:2]) == {"base", "sft"}
+    assert names[2 : len(study.FIRST)] == list(study.FIRST[2:])
+
+
 def test_the_first_claims_are_decided_first_and_an_arm_follows_the_one_that_it_is_compared_with():
     names = [(one.arm.method, one.split) for one in QUEUE]
     first = CLAIMS[0]
@@ -55,7 +63,7 @@ def test_the_first_claims_are_decided_first_and_an_arm_follows_the_one_that_it_i
 
 
 def test_the_queue_of_chosen_claims_has_only_what_these_need_in_their_order():
-    last, first = CLAIMS[-1], CLAIMS[0]
+    last, first = REGISTERED["folds_sft_raises_f1_on_unseen_patterns"], CLAIMS[0]
     expected = [(claim.split, fold) for claim in (last, first) for fold in range(claim.folds) for _ in claim.arms]
     assert [(one.split, one.fold) for one in study.queue([last, first])] == expected
 
@@ -80,6 +88,7 @@ def test_a_stopped_study_continues_where_it_was(monkeypatch):
     recordings = Recordings()
     monkeypatch.setattr(study, "Bench", lambda options: recordings)
     monkeypatch.setattr(blas, "preload_for_command", lambda _: None)
+    monkeypatch.setattr(provenance, "uncommitted", lambda _: [])
     recordings.recording = True
     study.run(QUEUE[:7], study.STUDY, None)
     study.run(QUEUE[7:9], study.STUDY, time.monotonic() - 1)  # the time is over
@@ -92,6 +101,27 @@ def test_nothing_is_recorded_by_uncommitted_code(monkeypatch):
     monkeypatch.setattr(study, "recorded_study", lambda options: Recordings())
     with pytest.raises(SystemExit, match=r"commit or remove fixtures/arms\.py"):
         study.main([])
+
+
+@pytest.mark.parametrize(("changed", "message"), [
+    (("git", "b"), "the commit has changed"),
+    (("uncommitted", ["fixtures/x.py"]), r"commit or remove fixtures/x\.py"),
+])  # fmt: skip
+def test_no_result_comes_from_other_code_than_its_provenance_says(monkeypatch, changed, message):
+    """Past bug: the checkout was looked at once, at the start of many hours."""
+    answers, made = {"git": "a", "uncommitted": []}, []
+
+    def make(one, bench):
+        made.append(one)
+        answers.update([changed])
+
+    monkeypatch.setattr(provenance, "uncommitted", lambda _: answers["uncommitted"])
+    monkeypatch.setattr(provenance, "git", lambda *_: answers["git"])
+    monkeypatch.setattr(blas, "preload_for_command", lambda _: None)
+    monkeypatch.setattr(study, "_results", make)
+    with pytest.raises(SystemExit, match=message):
+        study.run(QUEUE[:3], study.STUDY, None)
+    assert made == QUEUE[:1]
 
 
 def test_a_deadline_is_refused_on_a_cluster_instead_of_being_ignored(capsys):
@@ -110,7 +140,7 @@ def test_methods_whose_rates_were_not_searched_are_left_out(monkeypatch, capsys)
     study.main([])
     assert {one.arm.method for one in made} == {"base", "sft", "grpo"}
     assert made == [one for one in QUEUE if one.arm.method in {"base", "sft", "grpo"}]
-    assert "are searched: dpo, rft, second_epoch, grpo_exact. `pytest" in capsys.readouterr().out
+    assert "are searched: second_epoch, dpo, rft, grpo_exact. `pytest" in capsys.readouterr().out
 
 
 def test_a_size_of_model_that_claims_name_has_a_queue_of_its_own(monkeypatch):
