@@ -276,17 +276,6 @@ def test_only_existing_files_count_for_recorded_hyper_parameters(tmp_path):
     assert provenance.recorded_hyper(tmp_path) == {"graded/dpo-x-s0": {"lr": 2}}
 
 
-def test_the_cost_of_an_item_counts_all_its_samples(tmp_path):
-    draw = Draw("best_of_8", samples=8, temperature=1.0)
-    recorded = ledger.RecordedRun(tmp_path)
-    assert recorded.seconds(ARM, draw) is None
-    ledger.record_completions(
-        tmp_path, Recording(ARM, draw.name), {}, {}, {"pace": {"answering sft+best_of_8 in at most 300": 0.5}}
-    )
-    assert recorded.seconds(ARM, draw) == 4.0
-    assert recorded.seconds(ARM, replace(draw, samples=2)) == 1.0
-
-
 def test_recorded_work_is_converted_to_gflop_at_the_recording_machines_speed(tmp_path):
     """2 s at 10 GFLOP/s, 3 s at 20 and 1 s at 30: the median is 30 GFLOP, or 3 s on a machine with 10 GFLOP/s."""
     recorded = ledger.RecordedRun(tmp_path)
