@@ -21,6 +21,7 @@ from fixtures.runs.provenance import provenance
 from fixtures.storage import assets
 
 BATCH, NEW_TOKENS, SMOOTHED = 2, 64, 10  # rows of a step; tokens of an answer; steps of the mean
+LOOKED_AT = 6  # rows whose hidden states and gradient are compared, with the adapter that was trained in bf16
 
 
 def main():
@@ -62,10 +63,11 @@ def run(options, precision, folder):
         return result
 
     losses = timed("training", lambda: train(pool, options, rows, folder / precision))
+    hidden, gradient = states_and_gradient(pool.model, options, rows[:LOOKED_AT], folder / "bf16")
     adapters = {"untrained": None, "adapter": folder / "bf16"}
     answers = {name: timed(f"answers, {name}", lambda a=a: answered(pool, rows, a)) for name, a in adapters.items()}
     pool.close()
-    return {"losses": losses, "answers": answers, "measured": measured}
+    return {"losses": losses, "answers": answers, "measured": measured, "hidden": hidden, "gradient": gradient}
 
 
 def shortest_rows(model, count):
@@ -103,6 +105,26 @@ def train(pool, options, rows, folder):
     return losses
 
 
+def states_and_gradient(model, options, rows, adapter):
+    """The last hidden states of the rows' prompts, and the gradient of their loss, both as vectors."""
+    import mlx.core as mx
+
+    from fixtures.config import Options, scale_of
+    from fixtures.modeling import lora
+    from fixtures.modeling.batching import single_rows
+    from fixtures.modeling.forward import hidden_states
+    from fixtures.training import trainer
+    from fixtures.training.methods import METHODS
+
+    lora.attach(model.module, scale_of(Options(model=options.model)).hyper)
+    lora.load(model.module, adapter)
+    objective, groups = METHODS["sft"].objective, single_rows(rows)
+    shard = trainer.GradientShard([[group] for group in groups], objective.denominator(groups), objective, None)
+    _, gradient = trainer.gradient(model, shard, print)
+    states = [hidden_states(model.module, mx.array([row.tokens]))[0, -1] for row in rows]
+    return np.concatenate([np.array(state) for state in states]), np.array(gradient)
+
+
 def answered(pool, rows, adapter):
     from fixtures.config import Decoding
     from fixtures.prompts import Prompt
@@ -135,12 +157,23 @@ def compared(found):
             "same": len(texts) - len(differing), "of": len(texts),
             "differing": {i: _first_difference(texts[i], others[i]) for i in sorted(differing)},
         }  # fmt: skip
+    states = {what: _nearness(*(found[p][what] for p in ("bf16", "float32"))) for what in ("hidden", "gradient")}
     return {
+        **states,
         "steps": len(ours),
         "largest_difference_of_a_step": float(np.abs(ours / exact - 1).max()),
         f"largest_difference_of_a_mean_of_{SMOOTHED}_steps": float(np.abs(ours_mean / exact_mean - 1).max()),
         "difference_of_the_mean": float(ours.mean() / exact.mean() - 1),
         "answers": answers,
+    }
+
+
+def _nearness(ours, exact):
+    """Relative error and cosine of two vectors."""
+    norm = np.linalg.norm
+    return {
+        "relative_error": float(norm(ours - exact) / norm(exact)),
+        "cosine": float(ours @ exact / norm(ours) / norm(exact)),
     }
 
 
