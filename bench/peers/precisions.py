@@ -58,7 +58,7 @@ def run(options, precision, folder):
         start = time.monotonic()
         with peak_memory() as peak:
             result = work()
-        measured[name] = {"seconds": round(time.monotonic() - start), "gigabytes": peak.gigabytes and round(peak.gigabytes, 2)}
+        measured[name] = {"seconds": round(time.monotonic() - start), "gigabytes": peak.gigabytes}
         print(f"{precision}: {name}: {measured[name]}", flush=True)
         return result
 

@@ -22,6 +22,7 @@ def peak_memory():
     finally:
         done.set()
         watcher.join()
+        peak.gigabytes = peak.gigabytes and round(peak.gigabytes, 2)
 
 
 def _watch(peak, done):
