@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,9 +15,13 @@ from dataclasses import dataclass
 import distributed
 
 from fixtures.cluster.jobs import Job
-from fixtures.storage.files import ROOT
+from fixtures.storage import assets
+from fixtures.storage.files import MAKING, ROOT, private_folder
 
 START_S = 60
+LIBRARIES = assets.cache_root() / "blas"  # of the tests: to compile them again for each worker takes most of the time
+    assets.cache_root() / "blas"
+)  # of the tests; compiled again in each worker's cache, they take most of the time
 
 
 @dataclass
@@ -56,10 +61,18 @@ def cluster(folder, workers=2, resources=True):
             process.wait()
 
 
+def with_libraries(folder):
+    """A cache that has what the tests' own cache has compiled."""
+    if LIBRARIES.is_dir():
+        unfinished = shutil.ignore_patterns("*.lock", f"{MAKING}*")
+        shutil.copytree(LIBRARIES, private_folder(folder) / "blas", ignore=unfinished, dirs_exist_ok=True)
+    return folder
+
+
 def _worker(folder, address, k, resources):
     options = [address, "--no-dashboard", "--local-directory", str(folder)]
     module = ["fixtures.cluster.start", "--pause", "1"] if resources else ["dask", "worker"]
-    return _start(folder, [*module, *options], f"worker{k}", CALLBENCH_CACHE=str(folder / str(k)))
+    return _start(folder, [*module, *options], f"worker{k}", CALLBENCH_CACHE=str(with_libraries(folder / str(k))))
 
 
 def _start(folder, module, name, **env):

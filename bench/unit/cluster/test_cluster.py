@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import distributed
 import pytest
 
-from bench.support.clusters import Failing, Killed, cluster
+from bench.support.clusters import Failing, Killed, cluster, with_libraries
 from bench.support.lamps import lamp
 from bench.unit.cluster.test_entries import files
 from fixtures.arms import Arm, Draw
@@ -43,6 +43,7 @@ def options(lively_qwen, tmp_path_factory):
 
 
 def session(options, folder, monkeypatch):
+    with_libraries(folder)
     monkeypatch.setattr(assets, "cache_root", lambda: folder)
     monkeypatch.setenv("CALLBENCH_CACHE", str(folder))  # of child processes
     return Bench(options)
