@@ -19,9 +19,8 @@ from fixtures.storage import assets
 from fixtures.storage.files import MAKING, ROOT, private_folder
 
 START_S = 60
-LIBRARIES = assets.cache_root() / "blas"  # of the tests: to compile them again for each worker takes most of the time
-    assets.cache_root() / "blas"
-)  # of the tests; compiled again in each worker's cache, they take most of the time
+# Of the tests: to compile them again in each worker's cache would take most of the time.
+LIBRARIES = assets.cache_root() / "blas"
 
 
 @dataclass
