@@ -26,7 +26,7 @@ TASKS = (
     {"do": "train", "length": 160}, {"do": "train", "length": 416}, {"do": "prefill"},
     {"do": "decode", "rows": 64}, {"do": "decode", "rows": 20}, {"do": "decode", "rows": 1},
 )  # fmt: skip
-SLOW = {"stock": ({"do": "train", "length": 160}, {"do": "prefill"}, {"do": "decode", "rows": 1})}  # once each: slow
+SLOW = {"stock": ({"do": "train", "length": 160}, {"do": "prefill"}, {"do": "decode", "rows": 1})}  # once each
 # Of losses, relative: torch's activations are bf16, too. Rounding may decide a near tie of greedy tokens either way.
 LOSS_TOLERANCE = {"float32": 1e-3, "bf16": 0.02}
 SAME_ANSWERS = {"float32": 0.9, "bf16": 0.6}

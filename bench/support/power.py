@@ -6,24 +6,19 @@ Each is simulated at no difference, with the discordance and the variance betwee
 Holm's correction tests a claim as one of as many as are not rejected before it: from one to its whole family.
 """
 
-from fixtures.config import Options
-from fixtures.data.folds import FOLDS
-from fixtures.runs import evidence
-from fixtures.runs.registered import load_claims
-from fixtures.runs.session import Bench
+from fixtures import study
 from fixtures.stats.power import LEVEL, equivalence_over_folds
 
 TESTS = (1, 3, 8, 24)
 
 
 def main():
-    study = Bench(Options(scale="study", seeds=tuple(range(FOLDS)), replay=True))
-    claims = evidence.about(study.scale, list(load_claims().values()))
+    bench, claims = study.recorded_study(), study.claims_of(study.STUDY).values()
     print("| claim | margin | " + " | ".join(f"one of {n}" for n in TESTS) + " |")
     print("| --- | --- |" + " --- |" * len(TESTS))
     for claim in (claim for claim in claims if claim.says == "same"):
-        items = [(fold, i) for fold in range(claim.folds) for i in study.fold(fold).items.test_ids(claim.split)]
-        clusters = study.items.clusters_of(sorted({i for _, i in items}), claim.split)
+        items = [(fold, i) for fold in range(claim.folds) for i in bench.fold(fold).items.test_ids(claim.split)]
+        clusters = bench.items.clusters_of(sorted({i for _, i in items}), claim.split)
         folds, of_item = [fold for fold, _ in items], [clusters[i] for _, i in items]
         p = equivalence_over_folds(folds, of_item, claim.discordance, claim.adapter_sd, claim.margin / claim.unit)
         family = sum(other.family == claim.family for other in claims)

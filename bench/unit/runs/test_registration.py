@@ -1,14 +1,13 @@
 """A claim is registered, in a commit, before any result of its arms exists."""
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 
-from fixtures.config import Options
-from fixtures.data.folds import FOLDS
-from fixtures.runs import evidence, provenance, registration
+from fixtures import study
+from fixtures.runs import provenance, registration
 from fixtures.runs.registered import load_claims
-from fixtures.runs.session import Bench
 from fixtures.storage.files import ROOT
 
 RUN = "qwen2_5_coder_0_5b-study"
@@ -151,10 +150,11 @@ def test_the_claims_of_the_study_were_registered_in_time(model):
     """Also those of other sizes of model, and those that are not decided yet."""
     if not (ROOT / ".git").exists():
         pytest.skip("needs the repository's history")
-    study = Bench(Options(scale="study", model=model or None, seeds=tuple(range(FOLDS)), replay=True))
+    options = replace(study.STUDY, model=model or None)
+    recorded = study.recorded_study(options)
 
     def items(split, fold):
-        return study.fold(fold).items.test_ids(split)
+        return recorded.fold(fold).items.test_ids(split)
 
-    claims = evidence.about(study.scale, list(load_claims().values()))
-    assert registration.too_late(claims, study.run, ROOT, items) == []
+    claims = study.claims_of(options).values()
+    assert registration.too_late(claims, recorded.run, ROOT, items) == []
