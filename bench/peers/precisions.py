@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from bench.support.memory import peak_memory
+from bench.support.rows import training_rows
 from fixtures.modeling.cpu import blas
 from fixtures.runs.ledger import RESULTS
 from fixtures.runs.provenance import provenance
@@ -52,7 +53,7 @@ def run(options, precision, folder):
 
     model = loading.load(options.model, precision=precision)
     pool, measured = WorkerPool(model, options.model, blas.cores(), precision), {}
-    rows = shortest_rows(model, options.answers)
+    rows = sorted(training_rows(model), key=lambda row: len(row.tokens))[: options.answers]
 
     def timed(name, work):
         start = time.monotonic()
@@ -68,19 +69,6 @@ def run(options, precision, folder):
     answers = {name: timed(f"answers, {name}", lambda a=a: answered(pool, rows, a)) for name, a in adapters.items()}
     pool.close()
     return {"losses": losses, "answers": answers, "measured": measured, "hidden": hidden, "gradient": gradient}
-
-
-def shortest_rows(model, count):
-    from fixtures import prompts
-    from fixtures.data import regimes, splits
-    from fixtures.data.bfcl import load_examples
-    from fixtures.storage import pinned
-
-    examples, partition = load_examples(assets.fetch(pinned.BFCL)), splits.load_partition()
-    ids = regimes.subset(regimes.REGIMES["all_patterns"](partition, examples), None, 0, examples)
-    chosen = [examples[i] for i in ids]
-    rows = prompts.render_prompts(chosen, model.tokenizer, model.end_of_turn, form=model.format(""))
-    return sorted(rows, key=lambda row: len(row.tokens))[:count]
 
 
 def train(pool, options, rows, folder):

@@ -9,8 +9,9 @@ import json
 import sys
 from pathlib import Path
 
+from bench.support.rows import training_rows
 from fixtures.modeling.cpu import blas
-from fixtures.storage import assets, pinned
+from fixtures.storage import assets
 
 blas.preload_blas(assets.cache_root() / "blas")
 
@@ -18,10 +19,7 @@ import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
 
-from fixtures import prompts  # noqa: E402
 from fixtures.config import Hyper  # noqa: E402
-from fixtures.data import regimes, splits  # noqa: E402
-from fixtures.data.bfcl import load_examples  # noqa: E402
 from fixtures.modeling import loading, registry  # noqa: E402
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
@@ -32,9 +30,7 @@ ROWS, PREFILLED, NEW_TOKENS = 64, 20, 32
 
 def main(folder, name):
     model = loading.load(name)
-    examples, partition = load_examples(assets.fetch(pinned.BFCL)), splits.load_partition()
-    ids = regimes.subset(regimes.REGIMES["all_patterns"](partition, examples), None, 0, examples)
-    rows = prompts.render_prompts([examples[i] for i in ids], model.tokenizer, model.end_of_turn, form=model.format(""))
+    rows = training_rows(model)
     stream = [token for row in rows for token in row.tokens + row.completion]
     hyper = Hyper()
     work = {
